@@ -1,0 +1,1 @@
+//! Custom resources of Weft, and tolerant types of the Gateway API objects it reads.

@@ -1,0 +1,1 @@
+//! End-to-end tests and the bench: in-process mesh, real processes, rivals.

@@ -1,0 +1,1 @@
+//! What operator and sidecar both say: protocol, SPIFFE identities, names.

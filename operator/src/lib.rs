@@ -1,0 +1,1 @@
+//! Weft's operator: watches resources, compiles and publishes sidecar configuration, issues identities.
