@@ -1,1 +1,5 @@
-//! The pure heart of the operator: world, compile, status, validate.
+//! The pure heart of the operator: a [`world`] of what is known, `compile` from it what each proxy gets, `status` what
+//! each resource says of itself, `validate` what is refused and in which words. No IO, no clock, no async: time, keys
+//! and reports are arguments. Adapters around it: the operator (directory or Kubernetes) and the CLI.
+
+pub mod instances;
