@@ -1,1 +1,10 @@
-//! Weft's proxy: mutual TLS, JWT, authorization, resilience, rate limits and telemetry beside every instance.
+//! Weft's proxy: everything that stands beside one instance of a service, or at the edge as gateway.
+//!
+//! `inbound` and `outbound` hold the order of the steps; `policy` decides and does no IO; `upstream` knows endpoints,
+//! connections and balancing; `tls` keeps the identity; `config` holds the snapshot every request reads.
+
+pub mod cx;
+pub mod drain;
+pub mod policy;
+pub mod reject;
+pub mod telemetry;
