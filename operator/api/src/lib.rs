@@ -3,6 +3,7 @@
 
 pub mod names;
 pub mod spiffe;
+pub mod status;
 pub mod tls;
 
 /// Messages and services of `weft.v1`, generated from `proto/`.
