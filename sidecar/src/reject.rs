@@ -146,7 +146,7 @@ reasons! {
     NoRoute => "no-route", NOT_FOUND, NotFound, "NR", false, "no route matches";
     /// The route has no valid backend.
     InvalidRoute => "invalid-route", INTERNAL_SERVER_ERROR, Internal, "IR", false, "the route has no valid backend";
-    /// The destination is not in the mesh and outboundPolicy is RegistryOnly.
+    /// The destination is not in the mesh and `outboundPolicy` is `RegistryOnly`.
     UnknownDestination => "unknown-destination", BAD_GATEWAY, Unavailable, "UD", false, "the destination is not in the mesh";
     /// The request is malformed (RFC 9112).
     BadRequest => "bad-request", BAD_REQUEST, InvalidArgument, "BR", false, "the request is malformed";
