@@ -1,0 +1,61 @@
+# Weft. `make setup` once, `make demo` to see it run, `make test` to pass the tests.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+BIN := target/debug
+SHOP := examples/shop
+# Whoever sets CARGO_TARGET_DIR finds the binaries there.
+ifdef CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/debug
+endif
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## Install what building, running and testing need (Debian and Ubuntu; says what to do elsewhere)
+	@./setup.sh servers tools
+
+.PHONY: build
+build: ## Build every binary (dev profile)
+	$(CARGO) build --workspace --bins
+
+.PHONY: demo
+demo: ## Run the whole mesh with the example shop; Ctrl-C takes everything down
+	@./setup.sh servers
+	$(CARGO) build --workspace --bins
+	$(BIN)/weft run $(SHOP)
+
+.PHONY: tour
+tour: ## Walk through the running demo, request by request
+	@WEFT=$(BIN)/weft $(SHOP)/tour.sh
+
+.PHONY: test
+test: ## All tests, the tour against real processes included
+	@./setup.sh servers
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace
+
+.PHONY: check
+check: ## Format, lints, licences, generated files
+	@./setup.sh tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) deny --log-level error check bans licenses sources
+	$(CARGO) run --quiet -p weft-crds --bin crdgen -- --check
+
+.PHONY: audit
+audit: ## Known vulnerabilities among the dependencies (fetches the advisory database)
+	$(CARGO) deny check advisories
+
+.PHONY: generate
+generate: ## Rewrite generated files (the CRD manifests)
+	$(CARGO) run -p weft-crds --bin crdgen
+
+.PHONY: bench
+bench: ## The two-hop path against nginx, on this machine (release profile; about five minutes)
+	@./setup.sh servers bench
+	$(CARGO) build --release -p weft-sidecar -p weft-e2e --bins
+	$(CARGO) run --release -p weft-e2e --bin bench

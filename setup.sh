@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
+# the tests), tools (cargo-deny), bench (nginx). On Debian and Ubuntu by apt; elsewhere it says what to install.
+set -euo pipefail
+
+missing=()
+need() { # COMMAND PACKAGE
+  command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+for group in "$@"; do
+  case $group in
+    servers)
+      need redis-server redis-server
+      need initdb postgresql
+      need setpriv util-linux
+      need curl curl
+      need cc gcc
+      ;;
+    bench) need nginx nginx-light ;;
+    tools) ;;
+    *) echo "setup.sh: unknown group '$group' (servers, tools, bench)" >&2; exit 2 ;;
+  esac
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    echo "Weft needs these and cannot install them on this system: ${missing[*]}" >&2
+    echo "Install them (PostgreSQL 13 or newer with initdb, redis-server 6 or newer) so that they are on PATH, then run this again." >&2
+    exit 1
+  fi
+  as_root=; [ "$(id -u)" -eq 0 ] || as_root=sudo
+  echo "installing ${missing[*]}"
+  # Weft runs servers of its own: no cluster is made and no service is started by the packages.
+  $as_root mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] ||
+    echo 'create_main_cluster = false' | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+  $as_root apt-get update -qq
+  $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+for group in "$@"; do
+  [ "$group" = tools ] || continue
+  rustup component add clippy rustfmt >/dev/null 2>&1 || true
+  if ! cargo clippy --version >/dev/null 2>&1 || ! cargo fmt --version >/dev/null 2>&1; then
+    echo "Weft's checks need clippy and rustfmt: rustup component add clippy rustfmt" >&2
+    exit 1
+  fi
+  command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+done
