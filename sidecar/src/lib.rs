@@ -3,8 +3,12 @@
 //! `inbound` and `outbound` hold the order of the steps; `policy` decides and does no IO; `upstream` knows endpoints,
 //! connections and balancing; `tls` keeps the identity; `config` holds the snapshot every request reads.
 
+pub mod app;
+pub mod config;
 pub mod cx;
 pub mod drain;
 pub mod policy;
 pub mod reject;
+pub mod settings;
 pub mod telemetry;
+pub mod tls;

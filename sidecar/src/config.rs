@@ -1,0 +1,144 @@
+//! What every thread of the proxy shares: the configuration snapshot, the TLS material, the signals.
+//!
+//! A request loads the snapshot once and keeps it to its end, so a new configuration never changes a request half way
+//! and never closes a connection. Snapshots are whole: `build` turns resources into the next one or says what is wrong.
+//! Leaves out where resources come from (`config/client.rs` for the operator, `app::Source::Static` for tests).
+
+pub mod build;
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::drain::Tasks;
+use crate::reject::{Reason, Reject};
+use crate::settings::Settings;
+use crate::tls::TlsMaterial;
+use snapshot::{Destination, Snapshot};
+
+/// Destinations asked for and not yet sent on to the operator; more than this at once is a misbehaving application.
+const WANTED_QUEUE: usize = 1024;
+/// How long a request waits for a destination's configuration.
+const WANTED_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Shared by all threads of one proxy.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings it was started with.
+    pub settings: Settings,
+    /// What requests read; replaced whole by [`Shared::publish`].
+    pub config: ArcSwap<Snapshot>,
+    /// Certificate and ready-made TLS configurations; none until the first certificate is there.
+    pub identity: ArcSwapOption<TlsMaterial>,
+    /// Signals of shutdown, and the control thread's tasks.
+    pub tasks: Tasks,
+    /// Listeners by name (`inbound/http`, `outbound/shop/user:grpc`, `gateway/web`, `admin`) and where they are bound.
+    pub bound: watch::Sender<Arc<HashMap<String, SocketAddr>>>,
+    /// Requests in flight, all workers.
+    pub active_requests: AtomicU32,
+    /// Accepted connections open, all workers.
+    pub open_connections: AtomicU32,
+    published: watch::Sender<u64>,
+    wanted: mpsc::Sender<Arc<str>>,
+}
+
+impl Shared {
+    /// Shared state without configuration or certificate. The receiver yields the destinations requests ask for; dropping
+    /// it means that what the snapshot does not know does not exist.
+    pub fn new(settings: Settings, tasks: Tasks) -> (Arc<Self>, mpsc::Receiver<Arc<str>>) {
+        let (wanted, asks) = mpsc::channel(WANTED_QUEUE);
+        let shared = Self {
+            settings,
+            config: ArcSwap::from_pointee(Snapshot::default()),
+            identity: ArcSwapOption::empty(),
+            tasks,
+            bound: watch::Sender::default(),
+            active_requests: AtomicU32::new(0),
+            open_connections: AtomicU32::new(0),
+            published: watch::Sender::new(0),
+            wanted,
+        };
+        (Arc::new(shared), asks)
+    }
+
+    /// Makes this the configuration of every request that starts from now on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.config.store(Arc::new(snapshot));
+        self.published.send_modify(|version| *version += 1);
+    }
+
+    /// Changes whenever a snapshot has been published.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Whether it may be sent traffic: configured, certified, not draining.
+    pub fn is_ready(&self) -> bool {
+        let configured = self.config.load().configured();
+        configured && self.identity.load().is_some() && !self.tasks.is_draining()
+    }
+
+    /// The destination of this name; asks the operator for it where the snapshot does not hold it yet.
+    pub async fn destination(&self, name: &str) -> Result<Arc<Destination>, Reject> {
+        match self.config.load().destinations.get(name) {
+            Some(destination) => Ok(Arc::clone(destination)),
+            None => self.want(name).await,
+        }
+    }
+
+    async fn want(&self, name: &str) -> Result<Arc<Destination>, Reject> {
+        let mut published = self.published();
+        match self.wanted.try_send(name.into()) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Reason::NotReady.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reason::UnknownDestination.into()),
+        }
+        let arrives = async {
+            loop {
+                let config = self.config.load_full();
+                if let Some(destination) = config.destinations.get(name) {
+                    return Ok(Arc::clone(destination));
+                }
+                if config.unknown.contains(name) {
+                    return Err(Reject::new(Reason::UnknownDestination));
+                }
+                if published.changed().await.is_err() {
+                    return Err(Reject::new(Reason::Draining));
+                }
+            }
+        };
+        timeout(WANTED_DEADLINE, arrives).await.unwrap_or_else(|_| Err(Reason::NotReady.into()))
+    }
+
+    /// Counts one more request in flight until the guard is dropped.
+    pub fn request_started(self: &Arc<Self>) -> Counted {
+        self.active_requests.fetch_add(1, Ordering::Relaxed);
+        Counted { shared: Arc::clone(self), what: |shared| &shared.active_requests }
+    }
+
+    /// Counts one more open connection until the guard is dropped.
+    pub fn connection_opened(self: &Arc<Self>) -> Counted {
+        self.open_connections.fetch_add(1, Ordering::Relaxed);
+        Counted { shared: Arc::clone(self), what: |shared| &shared.open_connections }
+    }
+}
+
+/// Something counted while it lives.
+#[derive(Debug)]
+pub struct Counted {
+    shared: Arc<Shared>,
+    what: fn(&Shared) -> &AtomicU32,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.what)(&self.shared).fetch_sub(1, Ordering::Relaxed);
+    }
+}

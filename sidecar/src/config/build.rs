@@ -1,0 +1,200 @@
+//! Resources to snapshot: parses and compiles everything a request will read, or says per resource what is wrong.
+//! Whole or not at all: with one error the caller keeps the last good snapshot. Unchanged resources keep their compiled
+//! form and state.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft_api::v1::{self, Kind, resource::Body};
+
+use super::snapshot::{
+    Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, OutboundListener,
+    ProxyConfig, Resources, Snapshot,
+};
+
+/// Name of the resources there is only one of.
+pub const SELF: &str = "self";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What is wrong with one resource, in words for a person.
+type Wrong = String;
+
+/// Resources as a map, the last of a name wins.
+pub fn index(resources: impl IntoIterator<Item = v1::Resource>) -> Resources {
+    resources.into_iter().map(|r| ((r.kind(), r.name.clone()), Arc::new(r))).collect()
+}
+
+/// The snapshot these resources make. What did not change since `previous` is taken from there.
+pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<v1::ResourceError>> {
+    let mut builder = Builder { resources: &resources, errors: Vec::new() };
+    let proxy = builder.proxy();
+    let inbound = builder.inbound();
+    let gateway = builder.gateway();
+    let destinations = builder.destinations();
+    let errors = builder.errors;
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let hosts = hosts(&resources);
+    let unknown = previous.unknown.iter().filter(|name| !destinations.contains_key(*name)).cloned().collect();
+    Ok(Snapshot { proxy, inbound, gateway, destinations, hosts, unknown, resources })
+}
+
+struct Builder<'a> {
+    resources: &'a Resources,
+    errors: Vec<v1::ResourceError>,
+}
+
+impl Builder<'_> {
+    fn proxy(&mut self) -> ProxyConfig {
+        let Some(Body::Proxy(proxy)) = self.body(Kind::Proxy, SELF) else { return ProxyConfig::default() };
+        let made = proxy_config(proxy);
+        self.keep(Kind::Proxy, SELF, made).unwrap_or_default()
+    }
+
+    fn inbound(&mut self) -> Option<Arc<InboundConfig>> {
+        let Some(Body::Inbound(inbound)) = self.body(Kind::Inbound, SELF) else { return None };
+        let made = inbound_config(inbound);
+        self.keep(Kind::Inbound, SELF, made).map(Arc::new)
+    }
+
+    fn gateway(&mut self) -> Option<Arc<GatewayConfig>> {
+        let Some(Body::Gateway(gateway)) = self.body(Kind::Gateway, SELF) else { return None };
+        let made = gateway_config(gateway);
+        self.keep(Kind::Gateway, SELF, made).map(Arc::new)
+    }
+
+    fn destinations(&mut self) -> HashMap<Arc<str>, Arc<Destination>> {
+        let mut all = HashMap::new();
+        for ((kind, name), resource) in self.resources {
+            let (Kind::Destination, Some(Body::Destination(spec))) = (kind, &resource.body) else { continue };
+            let made = destination(name, spec);
+            if let Some(made) = self.keep(Kind::Destination, name, made) {
+                all.insert(Arc::clone(&made.name), Arc::new(made));
+            }
+        }
+        all
+    }
+
+    fn body(&self, kind: Kind, name: &str) -> Option<&'_ Body> {
+        self.resources.get(&(kind, name.to_owned())).and_then(|resource| resource.body.as_ref())
+    }
+
+    fn keep<T>(&mut self, kind: Kind, name: &str, made: Result<T, Wrong>) -> Option<T> {
+        made.map_err(|message| {
+            self.errors.push(v1::ResourceError { kind: kind.into(), name: name.to_owned(), message });
+        })
+        .ok()
+    }
+}
+
+fn hosts(resources: &Resources) -> HashMap<Box<str>, Vec<Arc<str>>> {
+    let mut hosts: HashMap<Box<str>, Vec<Arc<str>>> = HashMap::new();
+    for ((_, name), resource) in resources {
+        let Some(Body::Destination(spec)) = &resource.body else { continue };
+        for host in &spec.hosts {
+            hosts.entry(host.as_str().into()).or_default().push(name.as_str().into());
+        }
+    }
+    hosts
+}
+
+fn proxy_config(proxy: &v1::Proxy) -> Result<ProxyConfig, Wrong> {
+    let tracing = proxy.tracing.clone().unwrap_or_default();
+    let text = |text: &str| (!text.is_empty()).then(|| text.into());
+    Ok(ProxyConfig {
+        trust_domain: proxy.trust_domain.as_str().into(),
+        service: proxy.service.as_str().into(),
+        otlp_endpoint: text(&tracing.otlp_endpoint),
+        sampling: tracing.sampling.clamp(0.0, 1.0),
+        access_log: match proxy.access_log() {
+            v1::AccessLog::Unspecified => v1::AccessLog::Errors,
+            given => given,
+        },
+        outbound: proxy.outbound.iter().map(outbound_listener).collect::<Result<_, _>>()?,
+        outbound_policy: match proxy.outbound_policy() {
+            v1::OutboundPolicy::Unspecified => v1::OutboundPolicy::Allow,
+            given => given,
+        },
+        redis_url: text(&proxy.redis_url),
+    })
+}
+
+fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener, Wrong> {
+    Ok(OutboundListener {
+        listen: address(&listener.listen, "outbound.listen")?,
+        destination: listener.destination.as_str().into(),
+        protocol: listener.protocol(),
+    })
+}
+
+fn inbound_config(inbound: &v1::Inbound) -> Result<InboundConfig, Wrong> {
+    Ok(InboundConfig {
+        identity: inbound.identity.parse().map_err(|e| format!("identity: {e}"))?,
+        ports: inbound.ports.iter().map(inbound_port).collect::<Result<_, _>>()?,
+        mtls: match inbound.mtls() {
+            v1::MtlsMode::Unspecified => v1::MtlsMode::Strict,
+            given => given,
+        },
+    })
+}
+
+fn inbound_port(port: &v1::InboundPort) -> Result<Arc<InboundPort>, Wrong> {
+    let listen = match port.listen.as_str() {
+        "" => None,
+        text => Some(address(text, "ports.listen")?),
+    };
+    Ok(Arc::new(InboundPort {
+        name: port.name.as_str().into(),
+        protocol: port.protocol(),
+        listen,
+        app: address(&port.app, "ports.app")?,
+        port: u16::try_from(port.port).map_err(|_| format!("ports.port: {} is not a port", port.port))?,
+    }))
+}
+
+fn gateway_config(gateway: &v1::Gateway) -> Result<GatewayConfig, Wrong> {
+    let listener = |l: &v1::GatewayListener| {
+        Ok::<_, Wrong>(Arc::new(GatewayListener {
+            name: l.name.as_str().into(),
+            listen: address(&l.listen, "listeners.listen")?,
+            tls: l.tls.as_ref().map(crate::tls::edge_config).transpose().map_err(|e| format!("tls: {e}"))?,
+            hostname: (!l.hostname.is_empty()).then(|| l.hostname.to_ascii_lowercase().into()),
+        }))
+    };
+    Ok(GatewayConfig {
+        identity: gateway.identity.parse().map_err(|e| format!("identity: {e}"))?,
+        listeners: gateway.listeners.iter().map(listener).collect::<Result<_, _>>()?,
+    })
+}
+
+fn destination(name: &str, spec: &v1::Destination) -> Result<Destination, Wrong> {
+    Ok(Destination {
+        name: name.into(),
+        service: spec.service.as_str().into(),
+        protocol: spec.protocol(),
+        mtls: spec.mtls.as_ref().map(mtls_peer).transpose()?,
+        timeout: millis(spec.timeout_ms),
+        connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
+        idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
+    })
+}
+
+fn mtls_peer(mtls: &v1::Mtls) -> Result<MtlsPeer, Wrong> {
+    let parse = |id: &String| id.parse().map_err(|e| format!("mtls.identities: {e}"));
+    Ok(MtlsPeer {
+        identities: mtls.identities.iter().map(parse).collect::<Result<_, _>>()?,
+        server_name: mtls.server_name.clone().try_into().map_err(|e| format!("mtls.server_name: {e}"))?,
+    })
+}
+
+fn millis(ms: u64) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms))
+}
+
+fn address(text: &str, field: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| format!("{field}: `{text}` is not an address (127.0.0.1:8080)"))
+}

@@ -1,0 +1,163 @@
+//! The configuration as requests read it: everything parsed, compiled and indexed, nothing left to fail.
+//! State that must outlive a configuration (breakers, balancers, limits) hangs here by `Arc` and is carried from one
+//! snapshot to the next by `build`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft_api::spiffe::SpiffeId;
+use weft_api::v1;
+
+/// One whole configuration.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// What concerns the proxy itself.
+    pub proxy: ProxyConfig,
+    /// The workload beside it; none at a gateway.
+    pub inbound: Option<Arc<InboundConfig>>,
+    /// Listeners at the edge; none at a sidecar.
+    pub gateway: Option<Arc<GatewayConfig>>,
+    /// Destinations asked for so far, by name (`shop/user:grpc`).
+    pub destinations: HashMap<Arc<str>, Arc<Destination>>,
+    /// Destinations by authority (lower case, without port).
+    pub hosts: HashMap<Box<str>, Vec<Arc<str>>>,
+    /// Destinations asked for that the operator says do not exist.
+    pub unknown: HashSet<Arc<str>>,
+    /// The resources it was built from, for admin and for the next build.
+    pub resources: Resources,
+}
+
+/// Resources by kind and name.
+pub type Resources = HashMap<(v1::Kind, String), Arc<v1::Resource>>;
+
+impl Snapshot {
+    /// Whether the proxy has been told who it is.
+    pub fn configured(&self) -> bool {
+        self.inbound.is_some() || self.gateway.is_some() || !self.proxy.outbound.is_empty()
+    }
+}
+
+/// Who this proxy is and what it tells.
+#[derive(Debug)]
+pub struct ProxyConfig {
+    /// `cluster.local`.
+    pub trust_domain: Arc<str>,
+    /// `<namespace>/<service>`.
+    pub service: Arc<str>,
+    /// Where spans go, `http://host:4317`.
+    pub otlp_endpoint: Option<Box<str>>,
+    /// Share of the traces started here that are recorded.
+    pub sampling: f64,
+    /// Which requests are logged.
+    pub access_log: v1::AccessLog,
+    /// Explicit listeners, one per destination.
+    pub outbound: Vec<OutboundListener>,
+    /// Traffic to destinations the mesh does not know.
+    pub outbound_policy: v1::OutboundPolicy,
+    /// For global rate limits.
+    pub redis_url: Option<Box<str>>,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            trust_domain: weft_api::names::DEFAULT_TRUST_DOMAIN.into(),
+            service: "unknown/unknown".into(),
+            otlp_endpoint: None,
+            sampling: 0.0,
+            access_log: v1::AccessLog::Errors,
+            outbound: Vec::new(),
+            outbound_policy: v1::OutboundPolicy::Allow,
+            redis_url: None,
+        }
+    }
+}
+
+/// Where the application finds one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundListener {
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// Destination name.
+    pub destination: Arc<str>,
+    /// What the application speaks there.
+    pub protocol: v1::Protocol,
+}
+
+/// The workload beside this proxy.
+#[derive(Debug)]
+pub struct InboundConfig {
+    /// Its identity.
+    pub identity: SpiffeId,
+    /// Its ports.
+    pub ports: Vec<Arc<InboundPort>>,
+    /// What is asked of peers.
+    pub mtls: v1::MtlsMode,
+}
+
+/// One port of the workload.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InboundPort {
+    /// `http`.
+    pub name: Arc<str>,
+    /// What the application speaks.
+    pub protocol: v1::Protocol,
+    /// Where the proxy listens; none where traffic is redirected.
+    pub listen: Option<SocketAddr>,
+    /// Where the application listens.
+    pub app: SocketAddr,
+    /// Number that peers and rules name.
+    pub port: u16,
+}
+
+/// Listeners at the edge.
+#[derive(Debug)]
+pub struct GatewayConfig {
+    /// Identity of the gateway.
+    pub identity: SpiffeId,
+    /// Where it listens.
+    pub listeners: Vec<Arc<GatewayListener>>,
+}
+
+/// One listener at the edge.
+#[derive(Debug)]
+pub struct GatewayListener {
+    /// Its name in the Gateway.
+    pub name: Arc<str>,
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// Ready-made TLS configuration; none: plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Only this host (`*.example.org` allowed); none: all.
+    pub hostname: Option<Box<str>>,
+}
+
+/// How to call one port of one service.
+#[derive(Debug)]
+pub struct Destination {
+    /// `shop/user:grpc`.
+    pub name: Arc<str>,
+    /// `shop/user`.
+    pub service: Arc<str>,
+    /// What it speaks.
+    pub protocol: v1::Protocol,
+    /// Identities that may serve it and the TLS name to send; none: no mutual TLS.
+    pub mtls: Option<MtlsPeer>,
+    /// For the whole request, retries included; none: no limit.
+    pub timeout: Option<Duration>,
+    /// For making one connection.
+    pub connect_timeout: Duration,
+    /// Pooled connections unused for longer are closed.
+    pub idle_timeout: Duration,
+}
+
+/// Who must be at the other end.
+#[derive(Debug)]
+pub struct MtlsPeer {
+    /// Any of these.
+    pub identities: Vec<SpiffeId>,
+    /// TLS server name.
+    pub server_name: rustls_pki_types::ServerName<'static>,
+}

@@ -1,0 +1,164 @@
+//! Every setting of the proxy, once: flag, environment variable, default, meaning. Nothing else reads the environment.
+//! What changes while it runs comes by configuration, not from here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Weft's proxy: mutual TLS, JWT, authorization, resilience, rate limits and telemetry beside every instance.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "weft-proxy", version)]
+pub struct Settings {
+    /// What to run as.
+    #[command(subcommand)]
+    pub mode: Option<Mode>,
+
+    /// Workload this proxy belongs to: `<namespace>/<service>`, or `<namespace>/<gateway>`.
+    #[arg(long, env = "WEFT_WORKLOAD", default_value = "default/unknown")]
+    pub workload: String,
+
+    /// Service account of the workload, the last part of its identity.
+    #[arg(long, env = "WEFT_ACCOUNT", default_value = "default")]
+    pub account: String,
+
+    /// Name of this instance: the pod's name, or `order-0` standalone.
+    #[arg(long, env = "WEFT_INSTANCE", default_value = "unknown-0")]
+    pub instance: String,
+
+    /// Operator's gRPC address, `host:port`.
+    #[arg(long, env = "WEFT_OPERATOR", default_value = "operator.weft-system.svc:15012")]
+    pub operator: String,
+
+    /// File with the roots of the mesh (PEM); waited for until it exists.
+    #[arg(long, env = "WEFT_ROOTS", default_value = "/var/run/weft/roots.pem")]
+    pub roots: PathBuf,
+
+    /// Token that proves the workload to the operator. Prefer the file.
+    #[arg(long, env = "WEFT_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
+    /// File with that token, read again for every certificate.
+    #[arg(long, env = "WEFT_TOKEN_FILE", default_value = "/var/run/secrets/weft/token")]
+    pub token_file: PathBuf,
+
+    /// Admin pages; loopback only.
+    #[arg(long, env = "WEFT_ADMIN_ADDR", default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+
+    /// Readiness and liveness.
+    #[arg(long, env = "WEFT_HEALTH_ADDR", default_value = "0.0.0.0:15021")]
+    pub health_addr: SocketAddr,
+
+    /// Prometheus metrics.
+    #[arg(long, env = "WEFT_METRICS_ADDR", default_value = "0.0.0.0:15090")]
+    pub metrics_addr: SocketAddr,
+
+    /// Where redirected outbound traffic arrives; unset: explicit listeners only.
+    #[arg(long, env = "WEFT_OUTBOUND_ADDR")]
+    pub outbound_addr: Option<SocketAddr>,
+
+    /// Where redirected inbound traffic arrives; unset: explicit listeners only.
+    #[arg(long, env = "WEFT_INBOUND_ADDR")]
+    pub inbound_addr: Option<SocketAddr>,
+
+    /// Worker threads; 0: one per CPU.
+    #[arg(long, env = "WEFT_WORKERS", default_value_t = 0)]
+    pub workers: usize,
+
+    /// How long requests and connections in flight may go on after SIGTERM.
+    #[arg(long, env = "WEFT_DRAIN_DEADLINE", default_value = "30s", value_parser = duration)]
+    pub drain_deadline: Duration,
+
+    /// What is logged: a level, or `target=level,…`.
+    #[arg(long, env = "WEFT_LOG", default_value = "info")]
+    pub log: String,
+
+    /// `text` or `json`.
+    #[arg(long, env = "WEFT_LOG_FORMAT", default_value = "json", value_parser = ["text", "json"])]
+    pub log_format: String,
+
+    /// How long a client may take to send a request's head, and a TLS peer its handshake.
+    #[arg(long, env = "WEFT_CLIENT_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub client_header_timeout: Duration,
+
+    /// How long an accepted connection may stay without a request or a byte.
+    #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "1h", value_parser = duration)]
+    pub client_idle_timeout: Duration,
+}
+
+/// What to run as; none: the sidecar of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
+pub enum Mode {
+    /// Stand at the edge: listeners and routes of a Gateway.
+    Gateway,
+    /// Redirect the pod's traffic through the proxy by nftables, then exit.
+    Init,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::parse_from(["weft-proxy"])
+    }
+}
+
+impl Settings {
+    /// Settings of a proxy that runs inside a test or a bench: every port chosen by the system, one worker.
+    pub fn in_process() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            admin_addr: any,
+            health_addr: any,
+            metrics_addr: any,
+            workers: 1,
+            drain_deadline: Duration::from_secs(5),
+            ..Self::default()
+        }
+    }
+
+    /// Worker threads to start.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        }
+    }
+}
+
+/// `250ms`, `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("`{text}` is not a duration: write 250ms, 30s, 5m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| invalid())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(invalid()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for text in ["", "5", "s", "-1s", "5d", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
