@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::drain::Tasks;
 use crate::reject::{Reason, Reject};
 use crate::settings::Settings;
+use crate::telemetry::Telemetry;
 use crate::tls::TlsMaterial;
 use snapshot::{Destination, Snapshot};
 
@@ -37,6 +38,8 @@ pub struct Shared {
     pub config: ArcSwap<Snapshot>,
     /// Certificate and ready-made TLS configurations; none until the first certificate is there.
     pub identity: ArcSwapOption<TlsMaterial>,
+    /// Metrics, traces and the access log.
+    pub telemetry: Arc<Telemetry>,
     /// Signals of shutdown, and the control thread's tasks.
     pub tasks: Tasks,
     /// Listeners by name (`inbound/http`, `outbound/shop/user:grpc`, `gateway/web`, `admin`) and where they are bound.
@@ -52,12 +55,17 @@ pub struct Shared {
 impl Shared {
     /// Shared state without configuration or certificate. The receiver yields the destinations requests ask for; dropping
     /// it means that what the snapshot does not know does not exist.
-    pub fn new(settings: Settings, tasks: Tasks) -> (Arc<Self>, mpsc::Receiver<Arc<str>>) {
+    pub fn new(
+        settings: Settings,
+        telemetry: Arc<Telemetry>,
+        tasks: Tasks,
+    ) -> (Arc<Self>, mpsc::Receiver<Arc<str>>) {
         let (wanted, asks) = mpsc::channel(WANTED_QUEUE);
         let shared = Self {
             settings,
             config: ArcSwap::from_pointee(Snapshot::default()),
             identity: ArcSwapOption::empty(),
+            telemetry,
             tasks,
             bound: watch::Sender::default(),
             active_requests: AtomicU32::new(0),
@@ -70,6 +78,7 @@ impl Shared {
 
     /// Makes this the configuration of every request that starts from now on.
     pub fn publish(&self, snapshot: Snapshot) {
+        self.telemetry.configure(&snapshot);
         self.config.store(Arc::new(snapshot));
         self.published.send_modify(|version| *version += 1);
     }

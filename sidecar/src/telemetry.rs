@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use weft_api::v1;
 
+use crate::config::snapshot::Snapshot;
 use crate::cx::{ConnCx, RequestCx};
 use crate::drain::Tasks;
 use crate::reject::Reject;
@@ -149,11 +149,13 @@ impl Telemetry {
         (Arc::new(Self { metrics, spans, log }), Outlets { log: log_outlet, spans: span_outlet })
     }
 
-    /// Follows the mesh's settings: what is logged, sampled and where spans go.
-    pub fn configure(&self, proxy: &v1::Proxy) {
-        self.log.set_mode(access_log::Mode::from(proxy.access_log()));
-        let tracing = proxy.tracing.as_ref();
-        self.spans.configure(tracing.map_or("", |t| &t.otlp_endpoint), tracing.map_or(0.0, |t| t.sampling));
+    /// Follows a new configuration: what is logged and sampled, where spans go, which destinations are counted.
+    pub fn configure(&self, snapshot: &Snapshot) {
+        let proxy = &snapshot.proxy;
+        self.log.set_mode(access_log::Mode::from(proxy.access_log));
+        self.spans.configure(proxy.otlp_endpoint.as_deref().unwrap_or_default(), proxy.sampling);
+        self.metrics.retain_destinations(|name| snapshot.destinations.contains_key(name));
+        self.metrics.config.updates.inc();
     }
 
     /// The trace context of a request that has just come in: the caller's trace continued, or a new one begun.
