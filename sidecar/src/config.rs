@@ -4,7 +4,10 @@
 //! and never closes a connection. Snapshots are whole: `build` turns resources into the next one or says what is wrong.
 //! Leaves out where resources come from (`config/client.rs` for the operator, `app::Source::Static` for tests).
 
+pub mod apply;
 pub mod build;
+pub mod client;
+pub mod report;
 pub mod snapshot;
 
 use std::collections::HashMap;
@@ -49,6 +52,7 @@ pub struct Shared {
     /// Accepted connections open, all workers.
     pub open_connections: AtomicU32,
     published: watch::Sender<u64>,
+    certified: watch::Sender<u64>,
     wanted: mpsc::Sender<Arc<str>>,
 }
 
@@ -71,6 +75,7 @@ impl Shared {
             active_requests: AtomicU32::new(0),
             open_connections: AtomicU32::new(0),
             published: watch::Sender::new(0),
+            certified: watch::Sender::new(0),
             wanted,
         };
         (Arc::new(shared), asks)
@@ -86,6 +91,18 @@ impl Shared {
     /// Changes whenever a snapshot has been published.
     pub fn published(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
+    }
+
+    /// Makes this the certificate of every handshake from now on. Connections that are up stay as they are.
+    pub fn certify(&self, material: TlsMaterial) {
+        self.telemetry.metrics.certificate_renewed(material.not_after);
+        self.identity.store(Some(Arc::new(material)));
+        self.certified.send_modify(|version| *version += 1);
+    }
+
+    /// Changes whenever there is a new certificate.
+    pub fn certified(&self) -> watch::Receiver<u64> {
+        self.certified.subscribe()
     }
 
     /// Whether it may be sent traffic: configured, certified, not draining.

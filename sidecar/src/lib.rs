@@ -4,9 +4,11 @@
 //! connections and balancing; `tls` keeps the identity; `config` holds the snapshot every request reads.
 
 pub mod app;
+pub mod certs;
 pub mod config;
 pub mod cx;
 pub mod drain;
+pub mod operator;
 pub mod policy;
 pub mod reject;
 pub mod settings;

@@ -177,7 +177,7 @@ impl Exporter {
         };
         match &failure {
             Some(error) if !self.failing => {
-                warn!(endpoint = &*self.endpoint, error, "spans are not exported")
+                warn!(endpoint = &*self.endpoint, error, "spans are not exported");
             }
             None if self.failing => info!(endpoint = &*self.endpoint, "spans are exported again"),
             _ => {}

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
+use tokio::sync::Notify;
 
 use crate::reject::Reason;
 use crate::telemetry::metrics::families::{Families, lazily};
@@ -30,14 +31,19 @@ pub const OTHER: &str = "other";
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
-    peers: Mutex<HashMap<Direction, HashMap<Box<str>, Arc<PeerMetrics>>>>,
+    peers: Mutex<HashMap<Direction, Peers>>,
     rejections: [Box<[OnceLock<IntCounter>]>; 3],
     certificate_not_after: AtomicI64,
     /// What did not fit into a queue.
     pub dropped: Dropped,
     /// The connection to the operator and what came over it.
     pub config: ConfigMetrics,
+    /// Told whenever a breaker has changed its state, so that the operator hears of it at once.
+    pub breaker_moved: Arc<Notify>,
 }
+
+/// Handles by name.
+type Peers = HashMap<Box<str>, Arc<PeerMetrics>>;
 
 /// Telemetry that was dropped because its queue was full.
 #[derive(Debug)]
@@ -147,6 +153,7 @@ impl Metrics {
             certificate_not_after: AtomicI64::new(0),
             dropped,
             config,
+            breaker_moved: Arc::default(),
         }
     }
 
@@ -161,22 +168,19 @@ impl Metrics {
             return Arc::clone(peer);
         }
         let name = if full { OTHER } else { name };
-        let new = || Arc::new(PeerMetrics::new(&self.families, direction, name));
+        let moved = &self.breaker_moved;
+        let new = || Arc::new(PeerMetrics::new((&self.families, moved), direction, name));
         Arc::clone(known.entry(name.into()).or_insert_with(new))
     }
 
     /// Removes the series of destinations that are no longer configured, so that memory follows the configuration.
+    /// Names that are not those of destinations (`other`, `unknown`) stay.
     pub fn retain_destinations(&self, known: impl Fn(&str) -> bool) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = |name: &Box<str>| !name.contains('/') || known(name);
         for direction in [Direction::Outbound, Direction::Gateway] {
             let of_direction = peers.entry(direction).or_default();
-            of_direction.retain(|name, peer| {
-                let keep = known(name) || &**name == OTHER;
-                if !keep {
-                    peer.remove_series();
-                }
-                keep
-            });
+            of_direction.extract_if(|name, _| !keep(name)).for_each(|(_, peer)| peer.remove_series());
         }
     }
 
@@ -214,6 +218,11 @@ impl Metrics {
     pub fn certificate_renewed(&self, not_after: i64) {
         self.certificate_not_after.store(not_after, Ordering::Relaxed);
         self.families.renewals.with_label_values(&["renewed"]).inc();
+    }
+
+    /// Shows whether the certificate is about to end although it should have been renewed long ago.
+    pub fn certificate_expiring(&self, expiring: bool) {
+        self.families.certificate_expiring.set(i64::from(expiring));
     }
 
     /// Counts an attempt to get a certificate that failed.

@@ -64,7 +64,7 @@ fn of_request(request: &Request) -> SpanData {
     }
     let name =
         cx.route.as_deref().map_or_else(|| cx.method.to_string(), |route| format!("{} {route}", cx.method));
-    let (started, status) = (before(*ended, answer.duration), status(kind.clone(), answer.status));
+    let (started, status) = (before(*ended, answer.duration), status(&kind, answer.status));
     refused(&mut attributes, answer.reject.as_ref());
     span(&cx.trace, kind, name, (started, *ended), (attributes, status))
 }
@@ -78,7 +78,7 @@ fn of_attempt(attempt: &Attempt) -> SpanData {
     let mut outcome = Status::Unset;
     if let Some(code) = attempt.status {
         attributes.push(KeyValue::new("http.response.status_code", i64::from(code.as_u16())));
-        outcome = status(SpanKind::Client, code);
+        outcome = status(&SpanKind::Client, code);
     } else if let Some(reject) = &attempt.reject {
         outcome = Status::error(reject.reason.label());
     }
@@ -96,8 +96,8 @@ fn refused(attributes: &mut Vec<KeyValue>, reject: Option<&Reject>) {
 }
 
 /// 4xx is an error to the caller, not to the server (semantic conventions for HTTP spans, "Status").
-fn status(kind: SpanKind, status: StatusCode) -> Status {
-    if status.is_server_error() || (kind == SpanKind::Client && status.is_client_error()) {
+fn status(kind: &SpanKind, status: StatusCode) -> Status {
+    if status.is_server_error() || (*kind == SpanKind::Client && status.is_client_error()) {
         Status::error("")
     } else {
         Status::Unset

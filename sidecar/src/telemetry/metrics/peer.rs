@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntGauge};
+use tokio::sync::Notify;
 use weft_api::v1::BreakerState;
 
 use crate::telemetry::metrics::families::{Families, lazily};
@@ -20,7 +21,7 @@ const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 /// gRPC codes 0 to 16; a higher number is counted as 2, UNKNOWN, as gRPC asks of clients.
 const GRPC_CODES: [&str; 17] =
     ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
-/// gRPC codes that are the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+/// gRPC codes that are the server's fault: unknown, deadline exceeded, unimplemented, internal, unavailable, data loss.
 const GRPC_FAILURES: [u8; 6] = [2, 4, 12, 13, 14, 15];
 
 /// Counters of one peer in one direction.
@@ -29,6 +30,7 @@ pub struct PeerMetrics {
     direction: Direction,
     name: Box<str>,
     families: Arc<Families>,
+    moved: Arc<Notify>,
     codes: [OnceLock<IntCounter>; CODES.len() + CLASSES.len()],
     grpc: Box<[OnceLock<IntCounter>; GRPC_CODES.len()]>,
     duration: Histogram,
@@ -110,12 +112,17 @@ impl TcpMetrics {
 }
 
 impl PeerMetrics {
-    pub(super) fn new(families: &Arc<Families>, direction: Direction, name: &str) -> Self {
+    pub(super) fn new(
+        (families, moved): (&Arc<Families>, &Arc<Notify>),
+        direction: Direction,
+        name: &str,
+    ) -> Self {
         let labels = [direction.label(), name];
         Self {
             direction,
             name: name.into(),
             families: Arc::clone(families),
+            moved: Arc::clone(moved),
             codes: [const { OnceLock::new() }; CODES.len() + CLASSES.len()],
             grpc: Box::new([const { OnceLock::new() }; GRPC_CODES.len()]),
             duration: families.duration.with_label_values(&labels),
@@ -198,9 +205,10 @@ impl PeerMetrics {
         lazily(&self.breaker, || family.with_label_values(&[&*self.name])).set(i64::from(state as i32));
     }
 
-    /// Counts a transition and shows the new state.
+    /// Counts a transition, shows the new state and has it reported to the operator.
     pub fn breaker_moved(&self, to: BreakerState) {
         self.breaker_state(to);
+        self.moved.notify_one();
         self.families.breaker_transitions.with_label_values(&[&*self.name, breaker_label(to)]).inc();
     }
 

@@ -181,10 +181,7 @@ proptest! {
         prop_assert!(cx.trace_id != 0 && cx.span_id != 0);
         cx.inject(&mut headers);
         let sent = parse_traceparent(headers[TRACEPARENT].as_bytes());
-        prop_assert_eq!(sent, parent_of(cx));
+        let expect = Parent { trace_id: cx.trace_id, span_id: cx.span_id, sampled: Some(cx.sampled) };
+        prop_assert_eq!(sent, Some(expect));
     }
-}
-
-fn parent_of(cx: TraceContext) -> Option<Parent> {
-    Some(Parent { trace_id: cx.trace_id, span_id: cx.span_id, sampled: Some(cx.sampled) })
 }
