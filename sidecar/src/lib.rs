@@ -14,3 +14,4 @@ pub mod reject;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
+pub mod upstream;

@@ -32,7 +32,7 @@ fn cx(path: &str) -> RequestCx {
         method: Method::GET,
         version: Version::HTTP_11,
         host: "order".into(),
-        path: NormalPath(path.into()),
+        path: NormalPath::parse(path).unwrap(),
         client_ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         grpc: false,
         claims: None,

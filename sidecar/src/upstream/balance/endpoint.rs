@@ -1,0 +1,154 @@
+//! One endpoint, what is known about it, and one use of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weft_api::v1;
+
+use super::load::Load;
+use crate::policy::ConfigError;
+use crate::policy::outcome::{Health, Outcome};
+use crate::policy::outlier::Ejection;
+
+/// One instance of a destination.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: SocketAddr,
+    instance: Arc<str>,
+    meshed: bool,
+    zone: Box<str>,
+    weight: u32,
+    state: Arc<State>,
+}
+
+/// Survives updates of the endpoint list.
+#[derive(Debug)]
+struct State {
+    load: Load,
+    ejection: Ejection,
+}
+
+impl Endpoint {
+    /// Compiles the wire form, with the state of the known endpoint of this address.
+    pub(super) fn new<'a>(
+        config: &v1::Endpoint,
+        known: impl FnOnce(SocketAddr) -> Option<&'a Arc<Self>>,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        let address = config.address.parse().map_err(|_| {
+            ConfigError::invalid(
+                "endpoints[].address",
+                &*config.address,
+                "write address and port, `10.0.0.7:8080`",
+            )
+        })?;
+        let state = match known(address) {
+            Some(known) => Arc::clone(&known.state),
+            None => Arc::new(State { load: Load::new(now), ejection: Ejection::new(now) }),
+        };
+        Ok(Self {
+            address,
+            instance: config.instance.as_str().into(),
+            meshed: config.meshed,
+            zone: config.zone.as_str().into(),
+            weight: config.weight.max(1),
+            state,
+        })
+    }
+
+    /// Where to connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Name of the instance, for logs and admin.
+    pub fn instance(&self) -> &Arc<str> {
+        &self.instance
+    }
+
+    /// Whether a proxy stands before it; else it is spoken to in plain text.
+    pub fn is_meshed(&self) -> bool {
+        self.meshed
+    }
+
+    /// Where it runs.
+    pub fn zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// Its share, relative to the others.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Whether and for how long it is left out.
+    pub fn ejection(&self) -> &Ejection {
+        &self.state.ejection
+    }
+
+    /// Attempts on their way to it.
+    pub fn inflight(&self) -> u32 {
+        self.state.load.inflight()
+    }
+
+    /// Its latency as the balancer sees it.
+    pub fn latency(&self, now: Instant) -> Duration {
+        self.state.load.latency(now)
+    }
+
+    pub(super) fn load(&self) -> &Load {
+        &self.state.load
+    }
+
+    pub(super) fn weight_f64(&self) -> f64 {
+        f64::from(self.weight)
+    }
+}
+
+/// An endpoint in use by one attempt; dropping it ends the use.
+#[derive(Debug)]
+pub struct Picked {
+    endpoint: Arc<Endpoint>,
+    index: usize,
+    again: bool,
+}
+
+impl Picked {
+    pub(super) fn new(endpoint: Arc<Endpoint>, index: usize, again: bool) -> Self {
+        endpoint.load().begin();
+        Self { endpoint, index, again }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Its place in the balancer's list.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether this request has tried it before.
+    pub fn is_again(&self) -> bool {
+        self.again
+    }
+
+    /// Says how long the answer's head took and how it ended. A failure counts as slow, so that an endpoint that fails
+    /// fast does not draw all requests. The use goes on until the value is dropped (with the body's end).
+    pub fn answered(&self, outcome: Outcome, latency: Duration, now: Instant) {
+        match outcome.health() {
+            Health::Good => self.endpoint.load().observe(latency, now),
+            Health::Bad => self.endpoint.load().observe_failure(latency, now),
+            Health::Unknown => {}
+        }
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.endpoint.load().end();
+    }
+}
