@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_meta::{Extra, ObjectReference, Unknown};
 
 /// Listeners that take traffic from outside.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1",
@@ -38,7 +39,7 @@ pub struct GatewaySpec {
 }
 
 /// One thing that a Gateway listens on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
     /// Name, unique in the Gateway.
@@ -62,7 +63,7 @@ pub struct Listener {
 }
 
 /// What is spoken on a listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ListenerProtocol {
     /// Plain HTTP.
     #[default]
@@ -83,7 +84,7 @@ pub enum ListenerProtocol {
 }
 
 /// How TLS ends at a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerTls {
     /// Whether it ends here.
@@ -101,7 +102,7 @@ pub struct ListenerTls {
 }
 
 /// Whether TLS ends at a listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsMode {
     /// It ends here.
     #[default]
@@ -114,7 +115,7 @@ pub enum TlsMode {
 }
 
 /// Routes that may attach to a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedRoutes {
     /// Namespaces they may be in; none means the Gateway's.
@@ -129,7 +130,7 @@ pub struct AllowedRoutes {
 }
 
 /// Namespaces that routes may be in.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteNamespaces {
     /// Which.
@@ -144,7 +145,7 @@ pub struct RouteNamespaces {
 }
 
 /// Which namespaces routes may be in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FromNamespaces {
     /// All.
     All,
@@ -161,7 +162,7 @@ pub enum FromNamespaces {
 }
 
 /// A kind of route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteKind {
     /// API group; none means the Gateway API's.
@@ -172,7 +173,7 @@ pub struct RouteKind {
 }
 
 /// Labels and annotations for what is made of a Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Infrastructure {
     /// Labels.
@@ -187,7 +188,7 @@ pub struct Infrastructure {
 }
 
 /// What the operator reports of a Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     /// Addresses it is reached under.
@@ -202,7 +203,7 @@ pub struct GatewayStatus {
 }
 
 /// An address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayAddress {
     /// `IPAddress` or `Hostname`; none means `IPAddress`.
@@ -213,7 +214,7 @@ pub struct GatewayAddress {
 }
 
 /// What the operator reports of a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// Name of the listener.

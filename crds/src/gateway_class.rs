@@ -4,6 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_meta::Extra;
@@ -14,7 +15,7 @@ pub const CONTROLLER: &str = "weft.dev/gateway-controller";
 pub const CLASS: &str = "weft";
 
 /// Which controller a Gateway belongs to.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1",
@@ -34,7 +35,7 @@ pub struct GatewayClassSpec {
 }
 
 /// What the operator reports of a class.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     /// `Accepted`.

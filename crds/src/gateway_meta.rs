@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,7 +34,7 @@ impl Unknown {
 }
 
 /// What a route attaches to: a Gateway for traffic from outside, a Service for traffic within the mesh.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentReference {
     /// API group; none means the Gateway API's, `""` the core's.
@@ -77,7 +78,7 @@ impl ParentReference {
 }
 
 /// What a backend or certificate reference points to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
     /// API group; none means the core's.
@@ -113,7 +114,7 @@ impl ObjectReference {
 }
 
 /// How a header or query parameter is compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ValueMatchType {
     /// It is equal.
     #[default]
@@ -126,7 +127,7 @@ pub enum ValueMatchType {
 }
 
 /// A header, metadata entry or query parameter that must have a value.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ValueMatch {
     /// How it is compared.
@@ -142,7 +143,7 @@ pub struct ValueMatch {
 }
 
 /// A header with its value.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderValue {
     /// Name.
@@ -155,7 +156,7 @@ pub struct HeaderValue {
 }
 
 /// Changes to the headers of a request or an answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderModifier {
     /// Headers that replace those of the same name.
@@ -173,7 +174,7 @@ pub struct HeaderModifier {
 }
 
 /// Sends a copy of requests elsewhere and drops the answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestMirror {
     /// Where copies go.
@@ -190,7 +191,7 @@ pub struct RequestMirror {
 }
 
 /// A share.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fraction {
     /// Above the line.
@@ -201,7 +202,7 @@ pub struct Fraction {
 }
 
 /// What controllers report of a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
     /// One report for each parent and controller.
@@ -210,7 +211,7 @@ pub struct RouteStatus {
 }
 
 /// What one controller reports of a route at one parent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     /// The parent, as the route wrote it.

@@ -3,6 +3,7 @@
 //! Tolerant: fields that Weft does not act on are kept in `extra` and reported in the status.
 
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_meta::{
@@ -11,7 +12,7 @@ use crate::gateway_meta::{
 };
 
 /// Which gRPC calls go where.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1",
@@ -39,8 +40,8 @@ pub struct GrpcRouteSpec {
     pub extra: Extra,
 }
 
-/// One rule of a GRPCRoute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// One rule of a `GRPCRoute`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRouteRule {
     /// Name, unique in the route.
@@ -61,7 +62,7 @@ pub struct GrpcRouteRule {
 }
 
 /// Calls that a rule takes; all that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRouteMatch {
     /// Service and method; none means all.
@@ -76,7 +77,7 @@ pub struct GrpcRouteMatch {
 }
 
 /// Service and method. At least one of the two is there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcMethodMatch {
     /// How they are compared.
@@ -94,7 +95,7 @@ pub struct GrpcMethodMatch {
 }
 
 /// One thing that is done to a call or its answer. The field that the type names is there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRouteFilter {
     /// Which.
@@ -115,7 +116,7 @@ pub struct GrpcRouteFilter {
 }
 
 /// What a filter does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum GrpcFilterType {
     /// Changes the call's metadata.
     #[default]
@@ -130,7 +131,7 @@ pub enum GrpcFilterType {
 }
 
 /// Where calls go. The reference's own unknown fields are in its `extra`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcBackendRef {
     /// Share among the rule's backends; 0 means none.

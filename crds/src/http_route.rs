@@ -4,6 +4,7 @@
 //! All matches and filters of v1. Tolerant: fields that Weft does not act on are kept in `extra` and reported.
 
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
@@ -13,7 +14,7 @@ use crate::gateway_meta::{
 };
 
 /// Which requests go where.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1",
@@ -41,8 +42,8 @@ pub struct HttpRouteSpec {
     pub extra: Extra,
 }
 
-/// One rule of an HTTPRoute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// One rule of an `HTTPRoute`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteRule {
     /// Name, unique in the route.
@@ -66,7 +67,7 @@ pub struct HttpRouteRule {
 }
 
 /// Requests that a rule takes; all that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteMatch {
     /// Path; none means all.
@@ -87,7 +88,7 @@ pub struct HttpRouteMatch {
 }
 
 /// A path and how it is compared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathMatch {
     /// How it is compared.
@@ -108,7 +109,7 @@ impl Default for PathMatch {
 }
 
 /// How a path is compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PathMatchType {
     /// It is equal.
     Exact,
@@ -123,7 +124,7 @@ pub enum PathMatchType {
 }
 
 /// One thing that is done to a request or its answer. The field that the type names is there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteFilter {
     /// Which.
@@ -150,7 +151,7 @@ pub struct HttpRouteFilter {
 }
 
 /// What a filter does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HttpFilterType {
     /// Changes the request's headers.
     #[default]
@@ -170,7 +171,7 @@ pub enum HttpFilterType {
 }
 
 /// Answers with another address.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestRedirect {
     /// Scheme; none keeps the request's.
@@ -194,7 +195,7 @@ pub struct RequestRedirect {
 }
 
 /// Changes host or path of a request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UrlRewrite {
     /// Host; none keeps the request's.
@@ -209,7 +210,7 @@ pub struct UrlRewrite {
 }
 
 /// A change of path. The field that the type names is there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathModifier {
     /// Which.
@@ -227,7 +228,7 @@ pub struct PathModifier {
 }
 
 /// How a path changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PathModifierType {
     /// The whole path.
     #[default]
@@ -240,7 +241,7 @@ pub enum PathModifierType {
 }
 
 /// Where requests go. The reference's own unknown fields are in its `extra`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpBackendRef {
     /// Share among the rule's backends; 0 means none.
@@ -255,7 +256,7 @@ pub struct HttpBackendRef {
 }
 
 /// How long requests may take.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteTimeouts {
     /// A whole request, retries included; `0s` means no limit.

@@ -6,19 +6,27 @@
 
 pub mod defaults;
 pub mod duration;
+pub mod field_path;
 pub mod gateway;
 pub mod gateway_class;
 pub mod gateway_meta;
 pub mod grpc_route;
 pub mod http_route;
+pub mod manifest;
 pub mod mesh;
 pub mod microservice;
+mod nearest;
 pub mod reference_grant;
 pub mod rules;
+pub mod schema;
+mod schema_check;
+pub mod validate;
 
 pub use duration::Duration;
+pub use field_path::FieldPath;
 pub use mesh::{Mesh, MeshSpec, MeshStatus};
 pub use microservice::{Microservice, MicroserviceSpec, MicroserviceStatus};
+pub use validate::{Violation, validate, validate_mesh};
 
 /// API group of our kinds.
 pub const GROUP: &str = "weft.dev";

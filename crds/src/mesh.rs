@@ -15,6 +15,7 @@ use crate::{defaults, rules};
 pub const MESH_NAME: &str = "default";
 
 /// What holds for all services. Everything is optional.
+#[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "weft.dev",
@@ -62,7 +63,7 @@ pub struct MeshSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
 
-    /// Which requests get a line in the access log: `Off`, `Errors` or `All`. Default: `Errors`. Example: `All`.
+    /// Which requests get a line in the access log: `None`, `Errors` or `All`. Default: `Errors`. Example: `All`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
 

@@ -46,6 +46,7 @@ pub use workload::{Autoscaling, Disruption, Health, Workload};
 use crate::{defaults, rules};
 
 /// What one service is and how the mesh treats it. Everything but `ports` is optional.
+#[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "weft.dev",
@@ -93,12 +94,12 @@ use crate::{defaults, rules};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::MICROSERVICE)))]
 pub struct MicroserviceSpec {
-    /// What to run. The operator makes a Deployment, Service and ServiceAccount of it. Default: none; the resource
+    /// What to run. The operator makes a Deployment, Service and `ServiceAccount` of it. Default: none; the resource
     /// attaches to what `selector` finds. Not together with `selector`. Example: `{image: shop/order:1.0, replicas: 2}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
 
-    /// Labels of the pods of an existing Deployment or StatefulSet to attach to. Default: `app.kubernetes.io/name`
+    /// Labels of the pods of an existing Deployment or `StatefulSet` to attach to. Default: `app.kubernetes.io/name`
     /// with the resource's name. 1 to 16 labels. Not together with `workload`. Example: `{app: order}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]

@@ -3,12 +3,13 @@
 //! Read at `v1beta1`, which every release of the Gateway API serves; manifests may also say `v1`.
 
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_meta::{Extra, Unknown};
 
 /// Who may point to what of this namespace.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1beta1",
@@ -32,7 +33,7 @@ pub struct ReferenceGrantSpec {
 }
 
 /// Who may point here.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantFrom {
     /// API group of the referrer.
@@ -47,7 +48,7 @@ pub struct GrantFrom {
 }
 
 /// What may be pointed to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantTo {
     /// API group, `""` for the core's.

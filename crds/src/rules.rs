@@ -45,6 +45,14 @@ pub const HEALTH_PORT: Rule = rule(
     "workload.health.port is not the name of a port",
     "write the name of one of spec.ports",
 );
+/// The name of a service is that of a Kubernetes Service.
+pub const MICROSERVICE_NAME: Rule = rule(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
+    "the name cannot be that of a Service",
+    "write 1 to 63 lower-case letters, digits and dashes, a letter first and no dash last, like order",
+);
+/// Rules of `Microservice`.
+pub const MICROSERVICE_ROOT: &[Rule] = &[MICROSERVICE_NAME];
 /// Rules of `Microservice.spec`.
 pub const MICROSERVICE: &[Rule] = &[WORKLOAD_OR_SELECTOR, PORT_NAMES, PORT_NUMBERS, HEALTH_PORT];
 
@@ -77,6 +85,12 @@ pub const JWKS_ONE: Rule = rule(
     "[has(self.uri), has(self.inline), has(self.secretRef)].exists_one(x, x)",
     "exactly one of uri, inline and secretRef is needed",
     "keep one of them",
+);
+/// A key set is JSON. CEL cannot read JSON, so only Rust says this; the webhook carries it to the cluster.
+pub const JWKS_INLINE: Rule = rule(
+    "true",
+    "inline is not a JSON key set",
+    "write the JSON that the issuer serves, like {\"keys\": [...]}",
 );
 /// Rules of `authentication.jwt[].jwks`.
 pub const JWKS: &[Rule] = &[JWKS_ONE];
@@ -120,7 +134,7 @@ pub const RETRY_ON_KNOWN: Rule = rule(
     "not something to retry on",
     "write connect, reset, timeout, or a status from 400 to 599",
 );
-/// Rules of `resilience.retries.on[]`.
+/// Rules of `resilience.retries.retryOn[]`.
 pub const RETRY_ON: &[Rule] = &[RETRY_ON_KNOWN];
 
 /// The first pause is no longer than the longest.
@@ -181,7 +195,7 @@ pub const MESH_IS_DEFAULT: Rule = rule(
     "write metadata.name: default",
 );
 /// Rules of `Mesh`.
-pub const MESH: &[Rule] = &[MESH_IS_DEFAULT];
+pub const MESH_ROOT: &[Rule] = &[MESH_IS_DEFAULT];
 
 /// A certificate lives long enough to be renewed in time.
 pub const CERTIFICATE_LIFETIME: Rule = rule(
@@ -215,6 +229,7 @@ pub const REDIS: &[Rule] = &[REDIS_ONE];
 
 /// Every block's rules, for tests and documentation.
 pub const ALL: &[&[Rule]] = &[
+    MICROSERVICE_ROOT,
     MICROSERVICE,
     WORKLOAD,
     AUTOSCALING,
@@ -230,7 +245,7 @@ pub const ALL: &[&[Rule]] = &[
     POSITIVE,
     LOAD_BALANCING,
     CONSISTENT_HASH,
-    MESH,
+    MESH_ROOT,
     IDENTITY,
     REDIS,
 ];

@@ -109,11 +109,11 @@ impl Resilience {
             timeout: limitless(layers.of(|l| l.timeout).unwrap_or(defaults::TIMEOUT)),
             connect_timeout: layers.of(|l| l.connect_timeout).unwrap_or(defaults::CONNECT_TIMEOUT),
             idle_timeout: limitless(layers.of(|l| l.idle_timeout).unwrap_or(defaults::IDLE_TIMEOUT)),
-            retries: retries(layers.blocks(|l| l.retries.as_ref())),
-            circuit_breaker: breaker(layers.blocks(|l| l.circuit_breaker.as_ref())),
-            outlier_detection: outlier(layers.blocks(|l| l.outlier_detection.as_ref())),
-            limits: limits(layers.blocks(|l| l.limits.as_ref())),
-            stale: stale(layers.blocks(|l| l.fallback.as_ref())),
+            retries: retries(&layers.blocks(|l| l.retries.as_ref())),
+            circuit_breaker: breaker(&layers.blocks(|l| l.circuit_breaker.as_ref())),
+            outlier_detection: outlier(&layers.blocks(|l| l.outlier_detection.as_ref())),
+            limits: limits(&layers.blocks(|l| l.limits.as_ref())),
+            stale: stale(&layers.blocks(|l| l.fallback.as_ref())),
             faults: faults.cloned().unwrap_or_default(),
         }
     }
@@ -145,7 +145,7 @@ impl<'a, T> Layers<'a, T> {
     }
 }
 
-fn retries(layers: Layers<'_, Retries>) -> Option<EffectiveRetries> {
+fn retries(layers: &Layers<'_, Retries>) -> Option<EffectiveRetries> {
     let attempts = layers.of(|l| l.attempts).unwrap_or(defaults::RETRY_ATTEMPTS);
     if !layers.given() || attempts == 0 {
         return None;
@@ -167,7 +167,7 @@ fn retries(layers: Layers<'_, Retries>) -> Option<EffectiveRetries> {
     })
 }
 
-fn breaker(layers: Layers<'_, CircuitBreaker>) -> Option<EffectiveBreaker> {
+fn breaker(layers: &Layers<'_, CircuitBreaker>) -> Option<EffectiveBreaker> {
     if !layers.given() || layers.of(|l| l.enabled) == Some(false) {
         return None;
     }
@@ -193,7 +193,7 @@ fn breaker(layers: Layers<'_, CircuitBreaker>) -> Option<EffectiveBreaker> {
     })
 }
 
-fn outlier(layers: Layers<'_, OutlierDetection>) -> Option<EffectiveOutlier> {
+fn outlier(layers: &Layers<'_, OutlierDetection>) -> Option<EffectiveOutlier> {
     if !layers.given() || layers.of(|l| l.enabled) == Some(false) {
         return None;
     }
@@ -208,7 +208,7 @@ fn outlier(layers: Layers<'_, OutlierDetection>) -> Option<EffectiveOutlier> {
     })
 }
 
-fn limits(layers: Layers<'_, Limits>) -> EffectiveLimits {
+fn limits(layers: &Layers<'_, Limits>) -> EffectiveLimits {
     EffectiveLimits {
         connections: layers.of(|l| l.connections).unwrap_or(defaults::LIMIT_CONNECTIONS),
         pending: layers.of(|l| l.pending).unwrap_or(defaults::LIMIT_PENDING),
@@ -216,7 +216,7 @@ fn limits(layers: Layers<'_, Limits>) -> EffectiveLimits {
     }
 }
 
-fn stale(layers: Layers<'_, Fallback>) -> Option<Duration> {
+fn stale(layers: &Layers<'_, Fallback>) -> Option<Duration> {
     layers.given().then(|| layers.of(|l| l.stale).unwrap_or(defaults::FALLBACK_STALE))
 }
 
@@ -285,7 +285,8 @@ mod tests {
         let mesh = serde_json::json!({"circuitBreaker": {"failureRatio": 0.5}});
         let share = breaker(none(), mesh.clone());
         assert_eq!(share.consecutive_failures, None);
-        assert_eq!(share.failure_ratio.unwrap().ratio, 0.5);
+        let half = FailureRatio { ratio: 0.5, min_requests: 3, window: Duration::from_secs(10) };
+        assert_eq!(share.failure_ratio, Some(half));
         let own = breaker(serde_json::json!({"circuitBreaker": {"consecutiveFailures": 2}}), mesh);
         assert_eq!((own.consecutive_failures, own.failure_ratio), (Some(2), None));
     }

@@ -19,6 +19,7 @@ pub struct Mtls {
 
 /// Whether callers must prove who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::without_description)]
 pub enum MtlsMode {
     /// Only callers with a certificate of the mesh.
     #[default]

@@ -40,6 +40,7 @@ impl Port {
 
 /// What is spoken on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::without_description)]
 pub enum Protocol {
     /// HTTP/1.1, with upgrades such as WebSocket.
     #[serde(rename = "HTTP")]

@@ -30,7 +30,7 @@ pub struct Resilience {
     pub idle_timeout: Option<Duration>,
 
     /// Trying again. Default: none; only a connection that failed before the request left is tried on another
-    /// instance. With `{}` the defaults of the fields hold. Example: `{attempts: 2, on: [connect, 503]}`.
+    /// instance. With `{}` the defaults of the fields hold. Example: `{attempts: 2, retryOn: [connect, 503]}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
 
@@ -80,7 +80,8 @@ pub struct Retries {
 
     /// What is tried again: `connect`, `reset`, `timeout`, or a status from 400 to 599. 1 to 16 entries.
     /// Default: `[connect, reset, 502, 503, 504]`. Example: `[connect, 503]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Not named `on`, which YAML 1.1, and so kubectl, reads as `true`.
+    #[serde(rename = "retryOn", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub on: Option<Vec<RetryOn>>,
 }

@@ -17,7 +17,7 @@ pub struct Telemetry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
 
-    /// Which requests get a line in the access log: `Off`, `Errors` or `All`. Default: the mesh's, else `Errors`.
+    /// Which requests get a line in the access log: `None`, `Errors` or `All`. Default: the mesh's, else `Errors`.
     /// Example: `All`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,

@@ -46,7 +46,7 @@ pub struct Workload {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<u32>,
 
-    /// Number of instances by load, kept by a HorizontalPodAutoscaler. Default: none. Not together with `replicas`.
+    /// Number of instances by load, kept by a `HorizontalPodAutoscaler`. Default: none. Not together with `replicas`.
     /// Example: `{min: 2, max: 10, cpuPercent: 70}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
@@ -56,7 +56,7 @@ pub struct Workload {
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
 
-    /// ConfigMaps and Secrets whose keys become environment variables, as in a Pod. Default: none. At most 32.
+    /// `ConfigMaps` and Secrets whose keys become environment variables, as in a Pod. Default: none. At most 32.
     /// Example: `[{secretRef: {name: order-database}}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -77,7 +77,7 @@ pub struct Workload {
     #[schemars(length(max = 64))]
     pub volume_mounts: Vec<VolumeMount>,
 
-    /// ServiceAccount, which is also the service's identity in the mesh. 1 to 253 characters. Default: one named
+    /// `ServiceAccount`, which is also the service's identity in the mesh. 1 to 253 characters. Default: one named
     /// like the resource, made by the operator. Example: `order`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
@@ -93,7 +93,7 @@ pub struct Workload {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
 
-    /// How many instances must stay while nodes are drained, kept by a PodDisruptionBudget. Default: none.
+    /// How many instances must stay while nodes are drained, kept by a `PodDisruptionBudget`. Default: none.
     /// Example: `{minAvailable: 1}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption: Option<Disruption>,
@@ -109,6 +109,7 @@ impl Workload {
 
 /// When to pull an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::schema::without_description)]
 pub enum ImagePullPolicy {
     /// At every start.
     Always,
@@ -118,7 +119,7 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-/// Bounds and aim of a HorizontalPodAutoscaler.
+/// Bounds and aim of a `HorizontalPodAutoscaler`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::AUTOSCALING)))]
@@ -160,7 +161,7 @@ impl Default for Health {
     }
 }
 
-/// What a PodDisruptionBudget keeps. Exactly one of the two.
+/// What a `PodDisruptionBudget` keeps. Exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::DISRUPTION)))]

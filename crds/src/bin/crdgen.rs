@@ -1,0 +1,15 @@
+//! Writes the `CustomResourceDefinitions` beside `src/`, so that `kubectl apply -f crds/` works.
+//!
+//! Run it after every change of a type; a test of this crate compares the files with the types.
+
+use std::path::Path;
+
+use weft_crds::schema;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in schema::files()? {
+        std::fs::write(folder.join(file.name), file.content)?;
+    }
+    Ok(())
+}
