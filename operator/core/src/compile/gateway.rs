@@ -1,0 +1,104 @@
+//! What a gateway's proxy listens on, with certificates and routes.
+//!
+//! A listener that cannot be served (its protocol is not HTTP, its certificate is missing) is left out, and the status
+//! says so; the others go on. What the routes lead to is compiled beside (see `compile`).
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use weft_api::v1;
+use weft_crds::gateway::{Gateway, Listener, ListenerProtocol, TlsMode};
+
+use super::resource::Body;
+use super::routes;
+use crate::world::{InstanceRef, Name, ObjectKind, World};
+
+/// Why a listener cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// Its protocol, or the way its TLS ends, is not one that Weft serves.
+    Protocol(String),
+    /// Its certificate cannot be used; the word is the reason in the status.
+    Certificate {
+        /// `InvalidCertificateRef` or `RefNotPermitted`.
+        reason: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// The Gateway resource of an instance, and the routes of its listeners by name.
+pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Vec<(String, v1::Routes)>) {
+    let name = &instance.workload;
+    let mut listeners = Vec::new();
+    let mut all_routes = Vec::new();
+    for listener in &gateway.spec.listeners {
+        let Ok(tls) = certificate(world, name, listener) else { continue };
+        let bound = world.instance(instance).and_then(|instance| instance.listeners.get(&listener.name));
+        let routes_name = format!("{name}/{}", listener.name);
+        listeners.push(v1::GatewayListener {
+            name: listener.name.clone(),
+            listen: bound.map_or_else(|| format!("0.0.0.0:{}", listener.port), ToString::to_string),
+            tls,
+            hostname: listener.hostname.clone().unwrap_or_default().to_ascii_lowercase(),
+            routes: routes_name.clone(),
+        });
+        all_routes.push((routes_name, routes::of_listener(world, (name, gateway), listener)));
+    }
+    let identity = world.identity(&name.namespace, &name.name);
+    (Body::Gateway(v1::Gateway { identity, listeners }), all_routes)
+}
+
+/// The certificate of a listener, none for plain HTTP.
+pub fn certificate(
+    world: &World,
+    gateway: &Name,
+    listener: &Listener,
+) -> Result<Option<v1::ServerCertificate>, Unserved> {
+    match &listener.protocol {
+        ListenerProtocol::Http => return Ok(None),
+        ListenerProtocol::Https => {}
+        other => return Err(Unserved::Protocol(format!("protocol {} is not served", protocol_name(other)))),
+    }
+    let invalid = |message: String| Unserved::Certificate { reason: "InvalidCertificateRef", message };
+    let tls = listener.tls.as_ref().ok_or_else(|| invalid("HTTPS needs tls.certificateRefs".to_owned()))?;
+    if tls.mode != TlsMode::Terminate {
+        return Err(Unserved::Protocol("TLS of an HTTPS listener must end at the gateway".to_owned()));
+    }
+    let reference =
+        tls.certificate_refs.first().ok_or_else(|| invalid("tls.certificateRefs is empty".to_owned()))?;
+    if !reference.is_core("Secret", "Secret") {
+        return Err(invalid(format!("certificate {} is not a Secret", reference.name)));
+    }
+    let secret = Name::new(reference.namespace_or(&gateway.namespace), &reference.name);
+    if !world.permits((ObjectKind::Gateway, &gateway.namespace), (ObjectKind::Secret, &secret)) {
+        let message =
+            format!("no ReferenceGrant in {} lets the Gateway use Secret {secret}", secret.namespace);
+        return Err(Unserved::Certificate { reason: "RefNotPermitted", message });
+    }
+    from_secret(world, &secret).map(Some).map_err(invalid)
+}
+
+fn from_secret(world: &World, secret: &Name) -> Result<v1::ServerCertificate, String> {
+    let text = |key: &str| {
+        world.secret_text(secret, key).ok_or_else(|| format!("Secret {secret} is not there or has no {key}"))
+    };
+    let (chain, key) = (text("tls.crt")?, text("tls.key")?);
+    let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+    if !certificates.is_ok_and(|certificates| !certificates.is_empty()) {
+        return Err(format!("tls.crt of Secret {secret} holds no certificate in PEM"));
+    }
+    if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
+        return Err(format!("tls.key of Secret {secret} holds no private key in PEM"));
+    }
+    Ok(v1::ServerCertificate { chain, key })
+}
+
+fn protocol_name(protocol: &ListenerProtocol) -> &str {
+    match protocol {
+        ListenerProtocol::Http => "HTTP",
+        ListenerProtocol::Https => "HTTPS",
+        ListenerProtocol::Tls => "TLS",
+        ListenerProtocol::Tcp => "TCP",
+        ListenerProtocol::Other(other) => other,
+    }
+}

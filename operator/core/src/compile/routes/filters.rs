@@ -1,0 +1,93 @@
+//! Filters that HTTPRoute and GRPCRoute share, and value matches.
+
+use weft_api::v1;
+use weft_crds::gateway_meta::{HeaderModifier, HeaderValue, RequestMirror, ValueMatch, ValueMatchType};
+
+use super::backend;
+use crate::world::{RouteView, World};
+
+/// Longest regular expression that is taken, and the memory that a compiled one may use.
+const MAX_PATTERN: usize = 1024;
+const MAX_COMPILED: usize = 1 << 20;
+
+/// What a text that is no usable regular expression is refused with.
+pub fn regex_problem(pattern: &str) -> Option<String> {
+    if pattern.len() > MAX_PATTERN {
+        return Some(format!("regular expression is longer than {MAX_PATTERN} bytes"));
+    }
+    let built = regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(MAX_COMPILED).build();
+    built
+        .err()
+        .map(|_| format!("`{pattern}` is not a regular expression of the syntax of Rust's regex crate"))
+}
+
+/// A header that must match.
+pub(super) fn header(matched: &ValueMatch) -> Result<v1::HeaderMatch, String> {
+    use v1::header_match::Value;
+    let value = match &matched.type_ {
+        ValueMatchType::Exact => Value::Exact(matched.value.clone()),
+        ValueMatchType::RegularExpression => match regex_problem(&matched.value) {
+            None => Value::Regex(matched.value.clone()),
+            Some(problem) => return Err(problem),
+        },
+        ValueMatchType::Other(other) => return Err(format!("match type `{other}` is not known")),
+    };
+    Ok(v1::HeaderMatch { name: matched.name.to_ascii_lowercase(), value: Some(value) })
+}
+
+/// A query parameter that must match.
+pub(super) fn query(matched: &ValueMatch) -> Result<v1::QueryMatch, String> {
+    use v1::query_match::Value;
+    let value = match &matched.type_ {
+        ValueMatchType::Exact => Value::Exact(matched.value.clone()),
+        ValueMatchType::RegularExpression => match regex_problem(&matched.value) {
+            None => Value::Regex(matched.value.clone()),
+            Some(problem) => return Err(problem),
+        },
+        ValueMatchType::Other(other) => return Err(format!("match type `{other}` is not known")),
+    };
+    Ok(v1::QueryMatch { name: matched.name.clone(), value: Some(value) })
+}
+
+/// A change of headers.
+pub(super) fn edit(modifier: &HeaderModifier) -> v1::HeaderEdit {
+    let value = |header: &HeaderValue| v1::HeaderValue {
+        name: header.name.to_ascii_lowercase(),
+        value: header.value.clone(),
+    };
+    v1::HeaderEdit {
+        set: modifier.set.iter().map(value).collect(),
+        add: modifier.add.iter().map(value).collect(),
+        remove: modifier.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    }
+}
+
+/// A mirror; its weight is the share of requests in percent. None where nothing is mirrored.
+pub(super) fn mirror(world: &World, route: RouteView<'_>, mirror: &RequestMirror) -> Option<v1::Backend> {
+    let fraction = mirror.fraction.as_ref().map(|fraction| {
+        let denominator = fraction.denominator.unwrap_or(100).max(1);
+        (u64::from(fraction.numerator) * 100).div_ceil(denominator.into()).min(100)
+    });
+    let percent = mirror.percent.map(u64::from).or(fraction).unwrap_or(100);
+    let weight = u32::try_from(percent).unwrap_or(100);
+    (weight > 0).then(|| backend(world, route, &mirror.backend_ref, weight))
+}
+
+/// A filter of the wire.
+pub(super) fn filter(filter: v1::filter::Filter) -> v1::Filter {
+    v1::Filter { filter: Some(filter) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regular_expressions_are_bounded() {
+        assert_eq!(regex_problem("/v[0-9]+/.*"), None);
+        assert!(regex_problem("(").is_some());
+        assert!(regex_problem("(?=lookahead)").is_some());
+        assert!(regex_problem(&"a".repeat(2000)).is_some());
+        assert!(regex_problem("((a{1000}){1000}){1000}").is_some());
+    }
+}

@@ -1,0 +1,268 @@
+//! The world: everything the operator knows, from which everything else is computed.
+//!
+//! Objects, instances, keys and reports come in as [`Change`]s, one by one. [`World::apply`] stores one and says in
+//! [`Affected`] what may now compile or report differently, so that a push stays as small as the change. Which way a
+//! change came (a directory, a cluster) is not known here, and nothing is refused here: that is `validate`.
+
+pub mod affected;
+pub mod lookup;
+pub mod object;
+pub mod route;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Secret;
+use weft_api::v1;
+use weft_crds::gateway::Gateway;
+use weft_crds::grpc_route::GrpcRoute;
+use weft_crds::http_route::HttpRoute;
+use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
+use weft_crds::microservice::Microservice;
+use weft_crds::reference_grant::ReferenceGrant;
+
+use crate::instances::Instance;
+use crate::status::Status;
+pub use affected::Affected;
+pub use object::{InstanceRef, Name, Object, ObjectKind, ObjectRef};
+pub use route::RouteView;
+
+/// Everything the operator knows. The same changes in any order give the same world, as long as those to one thing
+/// keep theirs.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub(crate) microservices: BTreeMap<Name, Microservice>,
+    pub(crate) meshes: BTreeMap<Name, Mesh>,
+    pub(crate) gateways: BTreeMap<Name, Gateway>,
+    pub(crate) http_routes: BTreeMap<Name, HttpRoute>,
+    pub(crate) grpc_routes: BTreeMap<Name, GrpcRoute>,
+    pub(crate) grants: BTreeMap<Name, ReferenceGrant>,
+    pub(crate) secrets: BTreeMap<Name, Secret>,
+    /// Key sets that were fetched, by the name that compiled config gives them.
+    pub(crate) keys: BTreeMap<String, v1::Keys>,
+    pub(crate) instances: BTreeMap<Name, BTreeMap<String, Instance>>,
+    pub(crate) reports: BTreeMap<InstanceRef, v1::Report>,
+    generations: BTreeMap<ObjectRef, i64>,
+    pub(crate) statuses: BTreeMap<ObjectRef, Status>,
+    no_mesh: MeshSpec,
+}
+
+/// Something new about one thing.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The object is there, or is now like this.
+    Upsert(Box<Object>),
+    /// The object is gone.
+    Remove(ObjectRef),
+    /// These are now the instances of one service or gateway.
+    Instances {
+        /// Whose.
+        workload: Name,
+        /// All of them.
+        instances: Vec<Instance>,
+    },
+    /// These are now all instances of all services and gateways.
+    ReplaceInstances(Vec<Instance>),
+    /// A key set was fetched, or could not be (then it keeps the last good set and says the error).
+    Keys {
+        /// As [`crate::compile::keys_wanted`] names it.
+        name: String,
+        /// The set.
+        keys: v1::Keys,
+    },
+    /// What the proxy of an instance says of itself; none when its stream has ended.
+    Report {
+        /// Which.
+        instance: InstanceRef,
+        /// What it says.
+        report: Option<v1::Report>,
+    },
+}
+
+impl World {
+    /// Stores a change and says what may now compile or report differently.
+    pub fn apply(&mut self, change: Change) -> Affected {
+        match change {
+            Change::Upsert(object) => self.upsert(*object),
+            Change::Remove(reference) => self.remove(&reference),
+            Change::Instances { workload, instances } => self.set_instances(&workload, instances),
+            Change::ReplaceInstances(all) => self.replace_instances(all),
+            Change::Keys { name, keys } => self.set_keys(name, keys),
+            Change::Report { instance, report } => self.set_report(instance, report),
+        }
+    }
+
+    /// Keeps the status that was written for an object, so that the next one keeps its transition times. In a cluster
+    /// the objects bring it themselves.
+    pub fn keep_status(&mut self, reference: &ObjectRef, status: Status) {
+        if self.contains(reference) {
+            self.statuses.insert(reference.clone(), status);
+        }
+    }
+
+    fn upsert(&mut self, object: Object) -> Affected {
+        let reference = object.reference();
+        let status = object.status();
+        if self.object(&reference).is_some_and(|old| old.same_spec(&object)) {
+            // Only metadata or status changed: nothing compiles differently, the status may have to be put right.
+            let mut affected = Affected::default();
+            if status.is_some() && status.as_ref() != self.statuses.get(&reference) {
+                affected.resources.insert(reference.clone());
+            }
+            self.store(reference, object, status);
+            return affected;
+        }
+        let mut affected = affected::by_object(self, &reference);
+        self.store(reference.clone(), object, status);
+        affected.merge(affected::by_object(self, &reference));
+        affected
+    }
+
+    fn store(&mut self, reference: ObjectRef, object: Object, status: Option<Status>) {
+        let same = self.object(&reference).is_some_and(|old| old.same_spec(&object));
+        let known = self.generations.get(&reference).copied().unwrap_or_default();
+        let counted = if same { known } else { known + 1 };
+        let generation = object.meta().generation.unwrap_or(counted);
+        self.generations.insert(reference.clone(), generation);
+        if let Some(status) = status {
+            self.statuses.insert(reference.clone(), status);
+        }
+        let name = reference.name;
+        match object {
+            Object::Microservice(object) => drop(self.microservices.insert(name, object)),
+            Object::Mesh(object) => drop(self.meshes.insert(name, object)),
+            Object::Gateway(object) => drop(self.gateways.insert(name, object)),
+            Object::HttpRoute(object) => drop(self.http_routes.insert(name, object)),
+            Object::GrpcRoute(object) => drop(self.grpc_routes.insert(name, object)),
+            Object::ReferenceGrant(object) => drop(self.grants.insert(name, object)),
+            Object::Secret(object) => drop(self.secrets.insert(name, object)),
+        }
+    }
+
+    fn remove(&mut self, reference: &ObjectRef) -> Affected {
+        if !self.contains(reference) {
+            return Affected::default();
+        }
+        let mut affected = affected::by_object(self, reference);
+        let name = &reference.name;
+        match reference.kind {
+            ObjectKind::Microservice => drop(self.microservices.remove(name)),
+            ObjectKind::Mesh => drop(self.meshes.remove(name)),
+            ObjectKind::Gateway => drop(self.gateways.remove(name)),
+            ObjectKind::HttpRoute => drop(self.http_routes.remove(name)),
+            ObjectKind::GrpcRoute => drop(self.grpc_routes.remove(name)),
+            ObjectKind::ReferenceGrant => drop(self.grants.remove(name)),
+            ObjectKind::Secret => drop(self.secrets.remove(name)),
+        }
+        self.generations.remove(reference);
+        self.statuses.remove(reference);
+        affected.merge(affected::by_object(self, reference));
+        affected
+    }
+
+    fn replace_instances(&mut self, all: Vec<Instance>) -> Affected {
+        let mut by_workload: BTreeMap<Name, Vec<Instance>> =
+            self.instances.keys().map(|workload| (workload.clone(), Vec::new())).collect();
+        for instance in all {
+            let workload = Name::new(&instance.namespace, &instance.service);
+            by_workload.entry(workload).or_default().push(instance);
+        }
+        let mut affected = Affected::default();
+        for (workload, instances) in by_workload {
+            affected.merge(self.set_instances(&workload, instances));
+        }
+        affected
+    }
+
+    fn set_instances(&mut self, workload: &Name, instances: Vec<Instance>) -> Affected {
+        let new: BTreeMap<String, Instance> =
+            instances.into_iter().map(|instance| (instance.name.clone(), instance)).collect();
+        let old = if new.is_empty() {
+            self.instances.remove(workload)
+        } else {
+            self.instances.insert(workload.clone(), new.clone())
+        };
+        affected::by_instances(self, workload, &old.unwrap_or_default(), &new)
+    }
+
+    fn set_keys(&mut self, name: String, keys: v1::Keys) -> Affected {
+        if self.keys.get(&name) == Some(&keys) {
+            return Affected::default();
+        }
+        let affected = affected::by_keys(self, &name);
+        self.keys.insert(name, keys);
+        affected
+    }
+
+    fn set_report(&mut self, instance: InstanceRef, report: Option<v1::Report>) -> Affected {
+        let old = match &report {
+            Some(report) => self.reports.insert(instance.clone(), report.clone()),
+            None => self.reports.remove(&instance),
+        };
+        affected::by_report(self, &instance, old.as_ref(), report.as_ref())
+    }
+
+    /// The mesh in force: the one named `default`, else built-in values.
+    pub fn mesh(&self) -> &MeshSpec {
+        self.meshes.get(&Name::new("", MESH_NAME)).map_or(&self.no_mesh, |mesh| &mesh.spec)
+    }
+
+    /// The Microservice of that name.
+    pub fn microservice(&self, name: &Name) -> Option<&Microservice> {
+        self.microservices.get(name)
+    }
+
+    /// All Microservices by name.
+    pub fn microservices(&self) -> impl Iterator<Item = (&Name, &Microservice)> {
+        self.microservices.iter()
+    }
+
+    /// The Gateway of that name.
+    pub fn gateway(&self, name: &Name) -> Option<&Gateway> {
+        self.gateways.get(name)
+    }
+
+    /// All Gateways by name.
+    pub fn gateways(&self) -> impl Iterator<Item = (&Name, &Gateway)> {
+        self.gateways.iter()
+    }
+
+    /// One instance.
+    pub fn instance(&self, reference: &InstanceRef) -> Option<&Instance> {
+        self.instances.get(&reference.workload)?.get(&reference.instance)
+    }
+
+    /// Instances of a service or gateway, by name.
+    pub fn instances_of(&self, workload: &Name) -> impl Iterator<Item = &Instance> {
+        self.instances.get(workload).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().flat_map(BTreeMap::values)
+    }
+
+    /// What the proxy of an instance last said of itself.
+    pub fn report(&self, reference: &InstanceRef) -> Option<&v1::Report> {
+        self.reports.get(reference)
+    }
+
+    /// Every object but Secrets.
+    pub fn references(&self) -> BTreeSet<ObjectRef> {
+        self.generations.keys().filter(|reference| reference.kind != ObjectKind::Secret).cloned().collect()
+    }
+
+    /// Whether that object is there.
+    pub fn contains(&self, reference: &ObjectRef) -> bool {
+        self.generations.contains_key(reference)
+    }
+
+    /// Generation of an object: what its metadata says, else how often its spec changed.
+    pub fn generation(&self, reference: &ObjectRef) -> i64 {
+        self.generations.get(reference).copied().unwrap_or_default()
+    }
+
+    /// Every destination there is: each port of each Microservice.
+    pub fn destinations(&self) -> BTreeSet<String> {
+        self.microservices.keys().flat_map(|service| self.destinations_of(service)).collect()
+    }
+}

@@ -1,0 +1,314 @@
+//! What a change touches: which workloads may compile differently, which destinations, whose status may change.
+//!
+//! Each function answers for one world; [`World::apply`] asks before and after the change and joins the answers. Too
+//! much here costs work, too little is a stale proxy: the property test compares with compiling everything anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_api::{names, v1};
+use weft_crds::microservice::Microservice;
+
+use super::World;
+use super::lookup::jwks_of;
+use super::object::{InstanceRef, Name, ObjectKind, ObjectRef};
+use super::route::RouteView;
+use crate::instances::{Instance, Role};
+
+/// What may differ after a change. Everything else is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affected {
+    /// Services and gateways whose own resources (`compile::own`) may differ.
+    pub workloads: BTreeSet<Name>,
+    /// Destinations whose resources (`compile::destination`) may differ.
+    pub destinations: BTreeSet<String>,
+    /// Objects whose status (`status::of`) may differ.
+    pub resources: BTreeSet<ObjectRef>,
+}
+
+impl Affected {
+    /// Joins two answers.
+    pub fn merge(&mut self, other: Self) {
+        self.workloads.extend(other.workloads);
+        self.destinations.extend(other.destinations);
+        self.resources.extend(other.resources);
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty() && self.destinations.is_empty() && self.resources.is_empty()
+    }
+
+    fn microservice(&mut self, name: Name) {
+        self.resources.insert(ObjectRef::new(ObjectKind::Microservice, name));
+    }
+
+    fn gateway(&mut self, name: Name) {
+        self.resources.insert(ObjectRef::new(ObjectKind::Gateway, name));
+    }
+}
+
+/// What depends on an object in this world, whether or not it is in it.
+pub(super) fn by_object(world: &World, reference: &ObjectRef) -> Affected {
+    let mut affected = match reference.kind {
+        ObjectKind::Microservice => by_microservice(world, &reference.name),
+        ObjectKind::Mesh => everything(world),
+        ObjectKind::Gateway => by_gateway(world, &reference.name),
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
+            world.route(reference).map(|route| by_route(world, route)).unwrap_or_default()
+        }
+        ObjectKind::ReferenceGrant => by_grant(world, &reference.name.namespace),
+        ObjectKind::Secret => return by_secret(world, &reference.name),
+    };
+    affected.resources.insert(reference.clone());
+    affected
+}
+
+fn everything(world: &World) -> Affected {
+    let workloads = world.microservices.keys().chain(world.gateways.keys()).cloned();
+    Affected {
+        workloads: workloads.collect(),
+        destinations: world.destinations(),
+        resources: world.references(),
+    }
+}
+
+fn by_microservice(world: &World, name: &Name) -> Affected {
+    let mut affected = callers_of(world, name);
+    affected.workloads.insert(name.clone());
+    for (other, service) in &world.microservices {
+        if names_caller(service, other, name) {
+            affected.workloads.insert(other.clone());
+            affected.microservice(other.clone());
+        }
+        if world.key_hosts(service).any(|host| host == *name) {
+            affected.microservice(other.clone());
+        }
+    }
+    if let Some(service) = world.microservices.get(name) {
+        // The services that serve its keys let the operator in for it.
+        for host in world.key_hosts(service) {
+            affected.merge(callers_of(world, &host));
+            affected.workloads.insert(host);
+        }
+        let rivals = world.microservices.iter().filter(|(other, rival)| {
+            other.namespace == name.namespace && rival.pod_selector() == service.pod_selector()
+        });
+        rivals.for_each(|(rival, _)| affected.microservice(rival.clone()));
+    }
+    let listens = |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));
+    for instance in world.instances().filter(listens) {
+        affected.workloads.insert(Name::new(&instance.namespace, &instance.service));
+    }
+    for route in
+        world.routes().filter(|route| route.has_backend(name) || route.services().any(|s| s == *name))
+    {
+        affected.resources.insert(route.reference());
+    }
+    // A Gateway of the same name is refused.
+    affected.gateway(name.clone());
+    affected
+}
+
+/// What compiles with the destinations of a service in it: they themselves, the destinations whose routes lead to them
+/// and the gateways that do.
+fn callers_of(world: &World, service: &Name) -> Affected {
+    let mut affected = Affected::default();
+    affected.destinations.extend(world.destinations_of(service));
+    for route in world.routes().filter(|route| route.has_backend(service)) {
+        affected.workloads.extend(route.gateways());
+        affected.destinations.extend(route.services().flat_map(|parent| world.destinations_of(&parent)));
+    }
+    affected
+}
+
+/// Whether the rules of `service` name that workload, or all gateways of its namespace.
+fn names_caller(service: &Microservice, own: &Name, caller: &Name) -> bool {
+    let rules = service.spec.authorization.as_ref().map(|authorization| authorization.rules.as_slice());
+    let mut named = rules.unwrap_or_default().iter().flat_map(|rule| &rule.from.services);
+    named.any(|text| Name::relative(text, &own.namespace) == *caller)
+}
+
+fn by_gateway(world: &World, name: &Name) -> Affected {
+    let mut affected = Affected::default();
+    affected.workloads.insert(name.clone());
+    let any = Name::new(&name.namespace, super::lookup::ANY_GATEWAY);
+    for (other, service) in &world.microservices {
+        if names_caller(service, other, name) || names_caller(service, other, &any) {
+            affected.workloads.insert(other.clone());
+            affected.microservice(other.clone());
+        }
+    }
+    for route in world.routes().filter(|route| route.gateways().any(|gateway| gateway == *name)) {
+        affected.resources.insert(route.reference());
+    }
+    affected.microservice(name.clone());
+    affected
+}
+
+fn by_route(world: &World, route: RouteView<'_>) -> Affected {
+    let mut affected = Affected::default();
+    affected.workloads.extend(route.gateways());
+    route.gateways().for_each(|gateway| affected.gateway(gateway));
+    affected.destinations.extend(route.services().flat_map(|service| world.destinations_of(&service)));
+    affected.resources.insert(route.reference());
+    affected
+}
+
+/// A grant counts for what points into its namespace from another one.
+fn by_grant(world: &World, namespace: &str) -> Affected {
+    let mut affected = Affected::default();
+    for route in world.routes() {
+        let own = route.name().namespace;
+        if own != namespace && route.backends().iter().any(|(_, to)| to.namespace_or(&own) == namespace) {
+            affected.merge(by_route(world, route));
+        }
+    }
+    let crosses =
+        |gateway: &Name, secret: &Name| secret.namespace == namespace && gateway.namespace != namespace;
+    for (gateway, secrets) in certificates(world) {
+        if secrets.iter().any(|secret| crosses(gateway, secret)) {
+            affected.workloads.insert(gateway.clone());
+            affected.gateway(gateway.clone());
+        }
+    }
+    affected
+}
+
+fn by_secret(world: &World, name: &Name) -> Affected {
+    if world.redis_secret().is_some_and(|(secret, _)| secret == *name) {
+        return everything(world);
+    }
+    let mut affected = Affected::default();
+    for (gateway, secrets) in certificates(world) {
+        if secrets.contains(name) {
+            affected.workloads.insert(gateway.clone());
+            affected.gateway(gateway.clone());
+        }
+    }
+    for (service, object) in
+        world.microservices.iter().filter(|(service, _)| service.namespace == name.namespace)
+    {
+        let mut secrets = jwks_of(object).filter_map(|jwks| jwks.secret_ref.as_ref());
+        if secrets.any(|secret| secret.name == name.name) {
+            affected.merge(by_keys_of(world, service));
+            affected.microservice(service.clone());
+        }
+    }
+    affected
+}
+
+fn certificates(world: &World) -> impl Iterator<Item = (&Name, Vec<Name>)> {
+    world.gateways.iter().map(|(name, gateway)| {
+        let tls = gateway.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let references = tls.flat_map(|tls| &tls.certificate_refs);
+        let secrets = references.map(|secret| Name::new(secret.namespace_or(&name.namespace), &secret.name));
+        (name, secrets.collect())
+    })
+}
+
+/// The key sets of a service go to its own proxies and to the gateways that check its tokens.
+fn by_keys_of(world: &World, service: &Name) -> Affected {
+    let mut affected = Affected::default();
+    affected.workloads.insert(service.clone());
+    let routes = world.routes().filter(|route| route.has_backend(service));
+    affected.workloads.extend(routes.flat_map(RouteView::gateways));
+    affected
+}
+
+pub(super) fn by_keys(world: &World, name: &str) -> Affected {
+    let mut affected = Affected::default();
+    for (service, object) in &world.microservices {
+        if jwks_of(object).any(|jwks| jwks.uri.as_deref() == Some(name)) {
+            affected.merge(by_keys_of(world, service));
+        }
+    }
+    affected
+}
+
+pub(super) fn by_instances(
+    world: &World,
+    workload: &Name,
+    old: &BTreeMap<String, Instance>,
+    new: &BTreeMap<String, Instance>,
+) -> Affected {
+    let mut affected = Affected::default();
+    if old == new {
+        return affected;
+    }
+    if project(old, own_part) != project(new, own_part) {
+        affected.workloads.insert(workload.clone());
+    }
+    if project(old, endpoint_part) != project(new, endpoint_part) {
+        affected.merge(callers_of(world, workload));
+    }
+    affected.microservice(workload.clone());
+    affected.gateway(workload.clone());
+    // The breakers of instances that came or went count, or count no more.
+    for instance in old.keys().filter(|name| !new.contains_key(*name)).chain(new.keys()) {
+        let report = world.reports.get(&InstanceRef::new(workload.clone(), instance));
+        let targets = report.into_iter().flat_map(|report| breakers(Some(report)).into_keys());
+        targets.for_each(|service| affected.microservice(service));
+    }
+    affected
+}
+
+/// What of an instance its own resources hold; the rest blanked out.
+fn own_part(instance: &Instance) -> Option<Instance> {
+    let rest = Instance { ready: true, meshed: true, zone: String::new(), ..instance.clone() };
+    Some(Instance { token_sha256: String::new(), ..rest })
+}
+
+/// What of an instance its endpoints hold, none where it is no endpoint; the rest blanked out.
+fn endpoint_part(instance: &Instance) -> Option<Instance> {
+    if !instance.ready || instance.role != Role::Service {
+        return None;
+    }
+    let mut part = Instance { outbound: BTreeMap::new(), listeners: BTreeMap::new(), ..instance.clone() };
+    part.token_sha256.clear();
+    part.ports.values_mut().for_each(|addresses| addresses.app = addresses.peers);
+    Some(part)
+}
+
+type Part = fn(&Instance) -> Option<Instance>;
+
+fn project(instances: &BTreeMap<String, Instance>, part: Part) -> Vec<Instance> {
+    instances.values().filter_map(part).collect()
+}
+
+pub(super) fn by_report(
+    world: &World,
+    instance: &InstanceRef,
+    old: Option<&v1::Report>,
+    new: Option<&v1::Report>,
+) -> Affected {
+    let mut affected = Affected::default();
+    let own = |report: Option<&v1::Report>| report.map(|report| (report.certificate_not_after, report.ready));
+    if own(old) != own(new) {
+        affected.microservice(instance.workload.clone());
+        affected.gateway(instance.workload.clone());
+    }
+    let (old, new) = (breakers(old), breakers(new));
+    let known = world.instance(instance).is_some();
+    for service in
+        old.keys().chain(new.keys()).filter(|service| known && old.get(*service) != new.get(*service))
+    {
+        affected.microservice(service.clone());
+    }
+    affected
+}
+
+/// Breaker states in a report, by the service they are about.
+pub(crate) fn breakers(report: Option<&v1::Report>) -> BTreeMap<Name, Vec<v1::BreakerState>> {
+    let mut by_service: BTreeMap<Name, Vec<v1::BreakerState>> = BTreeMap::new();
+    for breaker in report.into_iter().flat_map(|report| &report.breakers) {
+        if let Some((namespace, service, _)) = names::split_destination(&breaker.destination) {
+            by_service.entry(Name::new(namespace, service)).or_default().push(breaker.state());
+        }
+    }
+    by_service
+}
+
+fn is_of(destination: &str, service: &Name) -> bool {
+    names::split_destination(destination)
+        .is_some_and(|(namespace, name, _)| namespace == service.namespace && name == service.name)
+}
