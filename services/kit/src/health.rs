@@ -1,0 +1,203 @@
+//! How the service is: UP, DEGRADED when something it can do without is missing, DOWN when it cannot serve.
+//!
+//! The database is vital; Redis and neighbours are not. Shown at /health (503 when DOWN) and by the gRPC health
+//! protocol. A neighbour that answers at all is there: whether it is well is for its own health to say.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    process::{self, Cpu, Memory},
+    redis::Redis,
+};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// All well.
+    Up,
+    /// Serving, without something.
+    Degraded,
+    /// Not serving.
+    Down,
+}
+
+/// Something the service needs.
+pub enum Dependency {
+    /// Its database: without it the service is DOWN.
+    Database(PgPool),
+    /// Redis: without it the service is DEGRADED.
+    Redis(Redis),
+    /// Another service, by name: without it the service is DEGRADED.
+    Neighbour(&'static str, Channel),
+}
+
+/// The health of one service.
+pub struct Health {
+    ready: AtomicBool,
+    dependencies: Vec<Dependency>,
+    started: Instant,
+    cpu: Cpu,
+}
+
+/// What /health shows.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// How the service is.
+    pub status: State,
+    #[serde(with = "time::serde::rfc3339")]
+    timestamp: OffsetDateTime,
+    uptime: u64,
+    ready: bool,
+    memory: Memory,
+    cpu: CpuReport,
+    dependencies: BTreeMap<&'static str, DependencyReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct CpuReport {
+    percentage: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct DependencyReport {
+    status: State,
+    latency_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Health {
+    /// The health of a service that is starting.
+    pub fn new(dependencies: Vec<Dependency>, now: Instant) -> Self {
+        Self { ready: AtomicBool::new(false), dependencies, started: now, cpu: Cpu::new(now) }
+    }
+
+    /// Says that the service has started.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the service has started.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// How long the service has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Asks every dependency.
+    pub async fn report(&self, now: OffsetDateTime) -> Report {
+        let checks = self.dependencies.iter().map(async |dependency| (dependency, dependency.check().await));
+        let checked = join_all(checks).await;
+        let ready = self.is_ready();
+        Report {
+            status: overall(ready, checked.iter().map(|(d, report)| (d.is_vital(), report.status))),
+            timestamp: now,
+            uptime: self.uptime().as_secs(),
+            ready,
+            memory: process::memory(),
+            cpu: CpuReport { percentage: self.cpu.percentage(Instant::now()) },
+            dependencies: checked.into_iter().map(|(d, report)| (d.name(), report)).collect(),
+        }
+    }
+}
+
+fn overall(ready: bool, dependencies: impl IntoIterator<Item = (bool, State)>) -> State {
+    let start = if ready { State::Up } else { State::Down };
+    dependencies.into_iter().fold(start, |worst, (vital, state)| match (worst, vital, state) {
+        (_, _, State::Up) | (State::Down, _, _) => worst,
+        (_, true, _) => State::Down,
+        (_, false, _) => State::Degraded,
+    })
+}
+
+impl Dependency {
+    fn name(&self) -> &'static str {
+        match self {
+            Dependency::Database(_) => "database",
+            Dependency::Redis(_) => "redis",
+            Dependency::Neighbour(name, _) => name,
+        }
+    }
+
+    fn is_vital(&self) -> bool {
+        matches!(self, Dependency::Database(_))
+    }
+
+    async fn check(&self) -> DependencyReport {
+        let started = Instant::now();
+        let result = timeout(PATIENCE, self.ask()).await;
+        let error = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        let status = if error.is_none() { State::Up } else { State::Down };
+        DependencyReport {
+            status,
+            latency_ms: (started.elapsed().as_secs_f64() * 1e5).round() / 100.0,
+            error,
+        }
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        match self {
+            Dependency::Database(pool) => {
+                sqlx::query("SELECT 1").execute(pool).await.map(|_| ()).map_err(|error| error.to_string())
+            }
+            Dependency::Redis(redis) => {
+                redis.run::<()>(&::redis::cmd("PING")).await.map_err(|error| error.to_string())
+            }
+            Dependency::Neighbour(_, channel) => {
+                let request = HealthCheckRequest { service: String::new() };
+                match HealthClient::new(channel.clone()).check(request).await {
+                    Ok(_) => Ok(()),
+                    Err(status) if is_absence(status.code()) => Err(status.message().to_owned()),
+                    Err(_) => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn is_absence(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_database_is_down_and_a_missing_neighbour_degraded() {
+        use State::{Degraded, Down, Up};
+        let (vital, other) = (true, false);
+        for (ready, dependencies, expect) in [
+            (true, vec![], Up),
+            (true, vec![(vital, Up), (other, Up)], Up),
+            (true, vec![(vital, Up), (other, Down)], Degraded),
+            (true, vec![(other, Down), (vital, Down)], Down),
+            (true, vec![(vital, Down), (other, Down)], Down),
+            (false, vec![(vital, Up)], Down),
+        ] {
+            assert_eq!(overall(ready, dependencies.clone()), expect, "{ready} {dependencies:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a service counts, for Prometheus: requests, pool, cache and events. One registry per service, not per process,
+//! so that several services run in one test. The mesh counts traffic; this is what only the service can know.
+
+use std::time::Duration;
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+/// The metrics of one service.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    pool: IntGaugeVec,
+    cache: IntCounterVec,
+    events: IntCounterVec,
+}
+
+/// How a look into the cache ended.
+#[derive(Clone, Copy, Debug)]
+pub enum CacheOutcome {
+    /// Found.
+    Hit,
+    /// Not found; the database answered.
+    Miss,
+    /// The cache could not be reached; the database answered.
+    Skipped,
+}
+
+impl Metrics {
+    /// Metrics that all start at 0.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let duration = HistogramOpts::new("shop_request_duration_seconds", "Time to the head of the answer.");
+        Self {
+            requests: counter("shop_requests_total", "Requests answered.", &["protocol", "route", "status"]),
+            duration: register(
+                &registry,
+                HistogramVec::new(duration.buckets(buckets), &["protocol", "route"]),
+            ),
+            pool: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("shop_database_connections", "Connections of the pool: open, in use, at most."),
+                    &["state"],
+                ),
+            ),
+            cache: counter("shop_cache_requests_total", "Looks into the cache.", &["outcome"]),
+            events: counter("shop_events_published_total", "Events moved from the outbox.", &["stream"]),
+            registry,
+        }
+    }
+
+    /// Counts an answered request. `route` is the template of the path, never the path.
+    pub fn request(&self, protocol: &str, route: &str, status: &str, took: Duration) {
+        self.requests.with_label_values(&[protocol, route, status]).inc();
+        self.duration.with_label_values(&[protocol, route]).observe(took.as_secs_f64());
+    }
+
+    /// Records how full the pool is.
+    pub fn pool(&self, open: u32, in_use: u32, most: u32) {
+        for (state, value) in [("open", open), ("in_use", in_use), ("max", most)] {
+            self.pool.with_label_values(&[state]).set(i64::from(value));
+        }
+    }
+
+    /// Counts a look into the cache.
+    pub fn cache(&self, outcome: CacheOutcome) {
+        let label = match outcome {
+            CacheOutcome::Hit => "hit",
+            CacheOutcome::Miss => "miss",
+            CacheOutcome::Skipped => "skipped",
+        };
+        self.cache.with_label_values(&[label]).inc();
+    }
+
+    /// Counts published events.
+    pub fn published(&self, stream: &str) {
+        self.events.with_label_values(&[stream]).inc();
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("the names and labels of this file are valid");
+    registry.register(Box::new(collector.clone())).expect("every name of this file is registered once");
+    collector
+}

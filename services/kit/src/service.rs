@@ -1,0 +1,244 @@
+//! One running service: what all its parts share, and the order in which it starts, serves and stops.
+//!
+//! It answers /health at once and everything else when it is ready. When told to stop it takes no new connections,
+//! finishes the requests in flight, then its background work, then closes the pool; all within the time set.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::DefaultBodyLimit, middleware, response::IntoResponse as _, routing::get};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use sqlx::PgPool;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tonic_health::server::{HealthReporter, HealthService};
+use tonic_health::{ServingStatus, pb::health_server::HealthServer};
+use tracing::{info, warn};
+
+use crate::{
+    access, clock,
+    errors::{Kind, Problem},
+    health::{Dependency, Health, State},
+    metrics::Metrics,
+    server::{self, Listeners},
+    settings::Common,
+    store,
+};
+
+const LARGEST_BODY: usize = 64 * 1024;
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// What is served and what is done meanwhile.
+pub struct Parts<P> {
+    /// The JSON API.
+    pub http: Router,
+    /// The gRPC API.
+    pub grpc: Routes,
+    /// What must have happened before requests are answered.
+    pub prepare: P,
+}
+
+/// One running service.
+pub struct Service {
+    name: &'static str,
+    version: &'static str,
+    instance: String,
+    instance_header: HeaderValue,
+    started: OffsetDateTime,
+    settings: Common,
+    pool: PgPool,
+    health: Health,
+    metrics: Metrics,
+    failed: AtomicBool,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    /// A service that is about to start. `needed` is what it needs beside its database.
+    pub fn new(
+        (name, version): (&'static str, &'static str),
+        settings: &Common,
+        pool: &PgPool,
+        needed: Vec<Dependency>,
+        shutdown: &CancellationToken,
+    ) -> Arc<Self> {
+        let instance = settings.instance();
+        let dependencies = std::iter::once(Dependency::Database(pool.clone())).chain(needed).collect();
+        Arc::new(Self {
+            name,
+            version,
+            instance_header: HeaderValue::try_from(&instance).unwrap_or(HeaderValue::from_static("unnamed")),
+            instance,
+            started: clock::now(),
+            settings: settings.clone(),
+            pool: pool.clone(),
+            health: Health::new(dependencies, Instant::now()),
+            metrics: Metrics::new(),
+            failed: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+        })
+    }
+
+    /// Serves until told to stop.
+    pub async fn run<P>(self: Arc<Self>, listeners: Listeners, parts: Parts<P>) -> anyhow::Result<()>
+    where
+        P: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let Parts { http, grpc, prepare } = parts;
+        let reporter = HealthReporter::new();
+        let grpc = grpc.add_service(HealthServer::new(HealthService::from_health_reporter(reporter.clone())));
+        self.background("pool metrics", store::watch(self.pool.clone(), self.metrics.clone()));
+        self.background("grpc health", report_grpc_health(self.clone(), reporter));
+        let starting = self.clone();
+        self.background("start", async move {
+            match prepare.await {
+                Ok(()) => {
+                    starting.health.set_ready();
+                    info!(service = starting.name, instance = starting.instance, "ready");
+                }
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "cannot start");
+                    starting.failed.store(true, Ordering::Release);
+                    starting.shutdown.cancel();
+                }
+            }
+        });
+
+        let served =
+            server::serve(listeners, self.http(http), self.observed(grpc.into_axum_router()), &self.shutdown);
+        self.stop(served).await
+    }
+
+    async fn stop(&self, served: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
+        tokio::pin!(served);
+        let late = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(self.settings.shutdown_timeout).await;
+        };
+        tokio::select! {
+            result = &mut served => result?,
+            () = late => warn!("requests in flight did not end in time"),
+        }
+        self.shutdown.cancel();
+        self.tasks.close();
+        if timeout(self.settings.shutdown_timeout, self.tasks.wait()).await.is_err() {
+            warn!("background work did not end in time");
+        }
+        if timeout(Duration::from_secs(2), self.pool.close()).await.is_err() {
+            warn!("the database pool did not close in time");
+        }
+        info!(service = self.name, instance = self.instance, "stopped");
+        if self.failed.load(Ordering::Acquire) { Err(anyhow::anyhow!("could not start")) } else { Ok(()) }
+    }
+
+    /// Does something beside the requests until the service stops.
+    pub fn background(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            if shutdown.run_until_cancelled(work).await.is_none() {
+                tracing::debug!(task = name, "ended");
+            }
+        });
+    }
+
+    /// Does something that must end before the service does, though nobody may wait for it any more.
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let internal = |error: tokio::task::JoinError| Problem::internal(&error);
+        self.tasks.spawn(work).await.map_err(internal)
+    }
+
+    fn http(self: &Arc<Self>, api: Router) -> Router {
+        let (health, info, metrics) = (self.clone(), self.clone(), self.clone());
+        let unknown = || async { Problem::new(Kind::NotFound, "not-found", "there is no such path") };
+        let router = api
+            .route("/health", get(async move || health.show_health().await))
+            .route("/info", get(async move || info.show_info()))
+            .route("/metrics", get(async move || metrics.metrics.text()))
+            .fallback(unknown)
+            .layer(DefaultBodyLimit::max(LARGEST_BODY));
+        self.observed(router)
+    }
+
+    fn observed(self: &Arc<Self>, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(self.clone(), access::observe))
+    }
+
+    async fn show_health(&self) -> axum::response::Response {
+        let report = self.health.report(clock::now()).await;
+        let code =
+            if report.status == State::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        (code, Json(report)).into_response()
+    }
+
+    fn show_info(&self) -> Json<serde_json::Value> {
+        Json(json!({
+            "name": self.name,
+            "version": self.version,
+            "instance": self.instance,
+            "port": self.settings.http_addr.port(),
+            "grpc_port": self.settings.grpc_addr.port(),
+            "started": self.started.format(&Rfc3339).unwrap_or_default(),
+        }))
+    }
+
+    /// The name of the service.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The name of this instance.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The name of this instance as a header.
+    pub fn instance_header(&self) -> &HeaderValue {
+        &self.instance_header
+    }
+
+    /// Its health.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Cancelled when the service is to stop.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Longest a request may take.
+    pub fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
+    }
+}
+
+async fn report_grpc_health(service: Arc<Service>, reporter: HealthReporter) {
+    let mut tick = interval(HEALTH_EVERY);
+    loop {
+        tick.tick().await;
+        let serving = match service.health.report(clock::now()).await.status {
+            State::Up | State::Degraded => ServingStatus::Serving,
+            State::Down => ServingStatus::NotServing,
+        };
+        reporter.set_service_status("", serving).await;
+        reporter.set_service_status(service.name, serving).await;
+    }
+}

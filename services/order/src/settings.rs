@@ -1,0 +1,50 @@
+//! What can be set from outside, beside what all services have in common.
+
+use std::time::Duration;
+
+use clap::Parser;
+use shop_kit::settings::{Common, RedisServer, duration, endpoint};
+use tonic::transport::Endpoint;
+
+/// The settings of the order service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "shop-order", version, about = "The shop's order service")]
+pub struct Settings {
+    /// What all services have in common.
+    #[command(flatten)]
+    pub common: Common,
+    /// Redis.
+    #[command(flatten)]
+    pub redis: RedisServer,
+    /// The user service's gRPC API.
+    #[arg(long, env = "USER_URL", default_value = "http://user.shop.svc:9090", value_parser = endpoint, value_name = "URL")]
+    pub user_url: Endpoint,
+    /// The product service's gRPC API.
+    #[arg(long, env = "PRODUCT_URL", default_value = "http://product.shop.svc:9090", value_parser = endpoint, value_name = "URL")]
+    pub product_url: Endpoint,
+    /// How often to look for stock that was not given back and orders that were left half placed.
+    #[arg(long, env = "SWEEP_EVERY", default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub sweep_every: Duration,
+    /// Age at which a half placed order is given up; above REQUEST_TIMEOUT.
+    #[arg(long, env = "ABANDONED_AFTER", default_value = "1m", value_parser = duration, value_name = "DURATION")]
+    pub abandoned_after: Duration,
+}
+
+impl AsRef<Common> for Settings {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_the_same_table() {
+        let readme = include_str!("../../README.md");
+        for row in shop_kit::settings::table::<Settings>() {
+            assert!(readme.contains(&row), "services/README.md lacks the row\n{row}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What can be done with the catalogue: look, search, add, and change the stock.
+//! Both APIs call these. The order of the steps around a change of stock is here and nowhere else.
+
+pub mod product;
+
+use std::time::Duration;
+
+use shop_kit::{
+    clock,
+    errors::{Kind, Problem, chain},
+    page::Page,
+};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    domain::product::{Invalid, NewProduct, Product, StockChange, seeds},
+    store::{Store, StoreError, cache::Cache, feed::Feed, lock::Lock},
+};
+
+/// Callers try again for minutes, not for days.
+const OPERATIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Some fields cannot be accepted.
+    #[error("invalid input")]
+    Invalid(#[from] Invalid),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(Invalid(fields)) => Problem::invalid(fields),
+            Error::Store(StoreError::NotFound) => {
+                Problem::new(Kind::NotFound, "product-not-found", "there is no such product")
+            }
+            Error::Store(StoreError::OutOfStock) => {
+                Problem::new(Kind::Conflict, "out-of-stock", "the stock would go below 0")
+            }
+            Error::Store(StoreError::TooMuch) => Problem::new(
+                Kind::Conflict,
+                "too-much-stock",
+                "the stock would be larger than can be counted",
+            ),
+            Error::Store(StoreError::OperationReused) => Problem::new(
+                Kind::Conflict,
+                "operation-reused",
+                "the operation id was used for another change, or was revoked",
+            ),
+            Error::Store(StoreError::Database(error)) => error.into(),
+        }
+    }
+}
+
+/// The catalogue.
+pub struct Products {
+    /// Where it is kept.
+    pub store: Store,
+    /// What is kept near.
+    pub cache: Cache,
+    /// Who may change the stock of a product now.
+    pub lock: Lock,
+    /// Who is told of changes.
+    pub feed: Feed,
+}
+
+impl Products {
+    /// A product: from the cache, else from the database, and then into the cache.
+    pub async fn get(&self, id: Uuid) -> Result<Product, Error> {
+        let miss = match self.cache.get(id).await {
+            Ok(product) => return Ok(product),
+            Err(miss) => miss,
+        };
+        let product = self.store.find(id).await?.ok_or(StoreError::NotFound)?;
+        self.cache.fill(miss, &product).await;
+        Ok(product)
+    }
+
+    /// The products whose name or description has the text in it, and how many there are in all.
+    pub async fn search(&self, text: &str, page: Page) -> Result<(Vec<Product>, u64), Error> {
+        Ok(self.store.search(text.trim(), page).await?)
+    }
+
+    /// Adds a product.
+    pub async fn add(&self, input: NewProduct) -> Result<Product, Error> {
+        let product = input.validate(Uuid::now_v7(), clock::now())?;
+        self.store.insert(&product).await?;
+        Ok(product)
+    }
+
+    /// Changes a stock. The row in the database is what keeps it from going below 0; the lock before it keeps many
+    /// changes of one product from holding all connections of the database while they wait for that row.
+    pub async fn update_stock(&self, change: StockChange, deadline: Instant) -> Result<Product, Error> {
+        let change = change.validate()?;
+        let held = self.lock.acquire(change.product_id, deadline).await;
+        let updated = self.store.update_stock(&change, clock::now()).await;
+        // Also after a failure: the change may have been committed all the same.
+        self.cache.drop(change.product_id).await;
+        self.lock.release(held).await;
+        Ok(updated?)
+    }
+
+    /// Fills an empty catalogue.
+    pub async fn seed(&self) -> Result<(), Error> {
+        let added = self.store.seed(&seeds(clock::now())).await?;
+        if added > 0 {
+            info!(products = added, "catalogue filled");
+        }
+        Ok(())
+    }
+
+    /// Forgets operations that nobody will send again, now and then.
+    pub async fn forget_old_operations(&self) {
+        loop {
+            match self.store.forget_operations(clock::now() - OPERATIONS_KEPT).await {
+                Ok(0) => {}
+                Ok(forgotten) => info!(forgotten, "old stock operations forgotten"),
+                Err(error) => warn!(error = chain(&error), "old stock operations stay"),
+            }
+            sleep(FORGET_EVERY).await;
+        }
+    }
+}
