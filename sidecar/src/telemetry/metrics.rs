@@ -177,7 +177,7 @@ impl Metrics {
     /// Names that are not those of destinations (`other`, `unknown`) stay.
     pub fn retain_destinations(&self, known: impl Fn(&str) -> bool) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = |name: &Box<str>| !name.contains('/') || known(name);
+        let keep = |name: &str| !name.contains('/') || known(name);
         for direction in [Direction::Outbound, Direction::Gateway] {
             let of_direction = peers.entry(direction).or_default();
             of_direction.extract_if(|name, _| !keep(name)).for_each(|(_, peer)| peer.remove_series());

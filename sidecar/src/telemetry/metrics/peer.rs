@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::Notify;
-use weft_api::v1::BreakerState;
+use tracing::{info, warn};
 
+use crate::policy::breaker::{State, Transition};
 use crate::telemetry::metrics::families::{Families, lazily};
 use crate::telemetry::{Answer, Direction};
 
@@ -199,17 +200,27 @@ impl PeerMetrics {
         })
     }
 
-    /// Shows the breaker's state; to be called at the start and at each transition.
-    pub fn breaker_state(&self, state: BreakerState) {
+    /// Shows the breaker's state.
+    pub fn breaker_state(&self, state: State) {
         let family = &self.families.breaker_state;
-        lazily(&self.breaker, || family.with_label_values(&[&*self.name])).set(i64::from(state as i32));
+        lazily(&self.breaker, || family.with_label_values(&[&*self.name])).set(match state {
+            State::Closed => 0,
+            State::Open => 1,
+            State::HalfOpen => 2,
+        });
     }
 
-    /// Counts a transition, shows the new state and has it reported to the operator.
-    pub fn breaker_moved(&self, to: BreakerState) {
+    /// Logs and counts a transition, shows the new state and has it reported to the operator.
+    pub fn breaker_moved(&self, transition: Transition) {
+        let Transition { from, to } = transition;
+        let (destination, from) = (&*self.name, breaker_label(from));
+        match to {
+            State::Open => warn!(destination, from, to = breaker_label(to), "circuit breaker has opened"),
+            _ => info!(destination, from, to = breaker_label(to), "circuit breaker has moved"),
+        }
         self.breaker_state(to);
+        self.families.breaker_transitions.with_label_values(&[destination, breaker_label(to)]).inc();
         self.moved.notify_one();
-        self.families.breaker_transitions.with_label_values(&[&*self.name, breaker_label(to)]).inc();
     }
 
     /// Shows how many endpoints are ejected.
@@ -259,7 +270,7 @@ impl PeerMetrics {
         for family in [&families.breaker_state, &families.ejected] {
             drop(family.remove_label_values(&[labels[1]]));
         }
-        for to in [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen] {
+        for to in [State::Closed, State::Open, State::HalfOpen] {
             drop(families.breaker_transitions.remove_label_values(&[labels[1], breaker_label(to)]));
         }
     }
@@ -279,10 +290,10 @@ fn code_label(slot: usize, status: &StatusCode) -> &str {
     slot.checked_sub(CODES.len()).map_or_else(|| status.as_str(), |class| CLASSES[class])
 }
 
-const fn breaker_label(state: BreakerState) -> &'static str {
+const fn breaker_label(state: State) -> &'static str {
     match state {
-        BreakerState::Closed => "closed",
-        BreakerState::Open => "open",
-        BreakerState::HalfOpen => "half-open",
+        State::Closed => "closed",
+        State::Open => "open",
+        State::HalfOpen => "half-open",
     }
 }

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use weft_api::v1::BreakerState;
 
 use super::*;
+use crate::policy::breaker::{State, Transition};
 use crate::telemetry::Answer;
 
 fn answer(status: u16, grpc_status: Option<u8>) -> Answer {
     let status = StatusCode::from_u16(status).unwrap();
     Answer { status, grpc_status, reject: None, duration: Duration::from_millis(3) }
 }
+
+const OPENED: Transition = Transition { from: State::Closed, to: State::Open };
 
 fn series(metrics: &Metrics) -> Vec<String> {
     let text = metrics.encode(0);
@@ -107,7 +109,7 @@ fn series_of_removed_destinations_go() {
         peer.retry_over_budget();
         peer.served_stale();
         peer.tcp().sent(3);
-        peer.breaker_moved(BreakerState::Open);
+        peer.breaker_moved(OPENED);
         peer.ejected(1);
     }
     metrics.retain_destinations(|name| name == "shop/kept:http");
@@ -129,8 +131,8 @@ fn raw_connections_are_open_until_their_guard_is_dropped() {
 fn a_breaker_shows_its_state_and_its_transitions() {
     let metrics = Metrics::new("shop/order");
     let peer = metrics.peer(Direction::Outbound, "shop/product:http");
-    peer.breaker_moved(BreakerState::Open);
-    peer.breaker_moved(BreakerState::HalfOpen);
+    peer.breaker_moved(OPENED);
+    peer.breaker_moved(Transition { from: State::Open, to: State::HalfOpen });
     shows(&metrics, r#"weft_breaker_state{destination="shop/product:http",workload="shop/order"} 2"#);
     shows(
         &metrics,
