@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::quantity;
 use crate::{defaults, rules};
 
 /// What to run, as in a Pod.
@@ -52,7 +53,7 @@ pub struct Workload {
     pub autoscaling: Option<Autoscaling>,
 
     /// Environment variables, as in a Pod. Default: none. At most 256. Example: `[{name: LOG, value: info}]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "quantity::as_text", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
 
@@ -63,11 +64,11 @@ pub struct Workload {
     pub env_from: Vec<EnvFromSource>,
 
     /// CPU and memory, as in a Pod. Default: none. Example: `{requests: {cpu: 100m, memory: 64Mi}}`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "quantity::as_text", skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
     /// Volumes, as in a Pod. Default: none. At most 64. Example: `[{name: scratch, emptyDir: {}}]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "quantity::as_text", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub volumes: Vec<Volume>,
 
