@@ -37,6 +37,10 @@ pub const OPERATOR_SERVER_NAME: &str = "operator.weft-system.svc";
 /// Trust domain where the Mesh resource names none.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
+/// Folder in the state folder whose `*.yaml` files are manifests too: what `weft run` makes itself, such as the Secret of
+/// a self-signed certificate. The operator reads it beside the directory it is given, and treats it the same.
+pub const GENERATED_FOLDER: &str = "generated";
+
 /// Name of a destination: one port of one service.
 pub fn destination(namespace: &str, service: &str, port: &str) -> String {
     format!("{namespace}/{service}:{port}")
