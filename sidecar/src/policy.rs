@@ -4,16 +4,21 @@
 //! `path`, `pattern`, `request_match` and `outcome` are the vocabulary the policies share; every other module is one
 //! policy: its configuration compiled, its decision, its tests.
 
+pub mod authz;
 pub mod breaker;
+pub mod fallback;
 pub mod fault;
+pub mod filters;
 pub mod jwt;
 pub mod limits;
 pub mod outcome;
 pub mod outlier;
 pub mod path;
 pub mod pattern;
+pub mod rate_limit;
 pub mod request_match;
 pub mod retry;
+pub mod route;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -1,0 +1,1 @@
+//! Vectors, attacks, sources and claims.
