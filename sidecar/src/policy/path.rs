@@ -53,7 +53,7 @@ fn is_plain(byte: u8) -> bool {
 
 fn normalise(raw: &str) -> Result<NormalPath, &'static str> {
     let rest = raw.strip_prefix('/').ok_or("the path does not begin with `/`")?;
-    let (decoded, ambiguous) = decode(rest.as_bytes())?;
+    let decoded = decode(rest.as_bytes())?;
     let mut text = String::with_capacity(decoded.len() + 1);
     let mut last_is_dots = false;
     for segment in decoded.split('/') {
@@ -71,13 +71,13 @@ fn normalise(raw: &str) -> Result<NormalPath, &'static str> {
     if text.is_empty() || decoded.ends_with('/') || last_is_dots {
         text.push('/');
     }
+    let ambiguous = text.contains("%2F") || text.contains("%5C");
     Ok(NormalPath { text: text.into(), ambiguous })
 }
 
 /// Resolves escapes: decodes what needs none, keeps the others with upper-case digits.
-fn decode(raw: &[u8]) -> Result<(String, bool), &'static str> {
+fn decode(raw: &[u8]) -> Result<String, &'static str> {
     let mut out = String::with_capacity(raw.len());
-    let mut ambiguous = false;
     let mut at = 0;
     while let Some(&byte) = raw.get(at) {
         at += 1;
@@ -98,10 +98,9 @@ fn decode(raw: &[u8]) -> Result<(String, bool), &'static str> {
         if byte.is_ascii_control() {
             return Err("the path holds a control character");
         }
-        ambiguous |= matches!(byte, b'/' | b'\\');
         push_escape(&mut out, byte);
     }
-    Ok((out, ambiguous))
+    Ok(out)
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {
