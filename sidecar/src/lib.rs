@@ -13,6 +13,7 @@ pub mod logging;
 pub mod operator;
 pub mod pages;
 pub mod policy;
+pub mod rate_limit_redis;
 pub mod reject;
 pub mod settings;
 pub mod telemetry;

@@ -1,0 +1,144 @@
+//! Global rate limits against a real Redis on a socket of its own. Skipped aloud where `redis-server` is not installed.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use weft_sidecar::policy::rate_limit::global::GlobalCheck;
+use weft_sidecar::rate_limit_redis::GlobalLimits;
+use weft_sidecar::reject::Reason;
+use weft_sidecar::telemetry::metrics::Metrics;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Redis {
+    dir: TempDir,
+    url: String,
+    process: Child,
+}
+
+impl Redis {
+    /// None where Redis is not installed.
+    async fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("redis+unix://{}", dir.path().join("redis.sock").display());
+        let process = spawn(&dir)?;
+        let redis = Self { dir, url, process };
+        redis.ready().await;
+        Some(redis)
+    }
+
+    async fn ready(&self) {
+        let client = redis::Client::open(self.url.as_str()).unwrap();
+        let ping = async {
+            loop {
+                if let Ok(mut connection) = client.get_multiplexed_async_connection().await
+                    && redis::cmd("PING").exec_async(&mut connection).await.is_ok()
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, ping).await.expect("Redis does not start");
+    }
+
+    async fn stop(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    async fn start_again(&mut self) {
+        self.process = spawn(&self.dir).unwrap();
+        self.ready().await;
+    }
+}
+
+fn spawn(dir: &TempDir) -> Option<Child> {
+    Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--unixsocket", "redis.sock"])
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()
+}
+
+/// A bucket of this many tokens that come back once an hour.
+fn check(key: &str, capacity: u64, fail_open: bool) -> GlobalCheck {
+    let hour = 3_600_000_000;
+    GlobalCheck { rule: Arc::from("shop/order/0"), key: key.into(), args: [hour, capacity], fail_open }
+}
+
+fn counted(metrics: &Metrics, result: &str) -> bool {
+    metrics.encode(0).contains(&format!("weft_global_rate_limit_total{{result=\"{result}\""))
+}
+
+/// Asks until Redis is heard again, for limits that fail open.
+async fn until_counted(limits: &GlobalLimits, url: &str, metrics: &Metrics) {
+    let heard = async {
+        while !counted(metrics, "allowed") {
+            assert!(limits.check(Some(url), &[check("probe", 1000, true)], metrics).await.is_ok());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, heard).await.expect("Redis is not heard again");
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+async fn tokens_are_shared_by_all_proxies_and_outages_are_survived() {
+    let Some(mut redis) = Redis::start().await else {
+        eprintln!("SKIPPED: redis-server is not installed");
+        return;
+    };
+    let metrics = Metrics::new("shop/order");
+    let (one, other) = (GlobalLimits::default(), GlobalLimits::default());
+    let url = Some(redis.url.as_str());
+    until_counted(&one, &redis.url, &metrics).await;
+    until_counted(&other, &redis.url, &Metrics::new("shop/order")).await;
+
+    let two = [check("client", 2, false)];
+    assert!(one.check(url, &two, &metrics).await.is_ok());
+    assert!(other.check(url, &two, &metrics).await.is_ok());
+    let refused = one.check(url, &two, &metrics).await.unwrap_err();
+    assert_eq!((refused.reason, refused.policy.as_deref()), (Reason::RateLimited, Some("shop/order/0")));
+    assert!(refused.retry_after_secs.is_some_and(|seconds| seconds > 3000), "{refused:?}");
+    assert!(counted(&metrics, "limited"));
+
+    let several = [check("a", 1, false), check("client", 2, false)];
+    assert_eq!(other.check(url, &several, &metrics).await.unwrap_err().reason, Reason::RateLimited);
+
+    redis.stop().await;
+    let url = Some(redis.url.as_str());
+    assert!(one.check(url, &[check("b", 1, true)], &metrics).await.is_ok());
+    assert_eq!(one.check(url, &two, &metrics).await.unwrap_err().reason, Reason::RateLimited);
+    assert!(counted(&metrics, "failed-open") && counted(&metrics, "failed-closed"));
+
+    redis.start_again().await;
+    let fresh = Metrics::new("shop/order");
+    until_counted(&one, &redis.url, &fresh).await;
+}
+
+#[tokio::test]
+async fn a_mesh_without_redis_leaves_it_to_each_limit() {
+    let (limits, metrics) = (GlobalLimits::default(), Metrics::new("shop/order"));
+    assert!(limits.check(None, &[check("a", 1, true)], &metrics).await.is_ok());
+    assert!(limits.check(None, &[check("a", 1, false)], &metrics).await.is_err());
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_costs_no_more_than_the_budget() {
+    // Accepts and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let (limits, metrics) = (GlobalLimits::default(), Metrics::new("shop/order"));
+    let open = [check("a", 1, true)];
+    let asked = limits.check(Some(&url), &open, &metrics);
+    assert!(timeout(Duration::from_secs(2), asked).await.expect("waits too long").is_ok());
+    assert!(counted(&metrics, "failed-open"));
+}
