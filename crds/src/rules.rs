@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// A rule across fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The rule in CEL; `self` is the block that carries it.
+    /// The rule in CEL; `self` is the block that carries it. Empty for what CEL cannot say.
     pub cel: &'static str,
     /// What is wrong when it does not hold.
     pub message: &'static str,
@@ -88,12 +88,12 @@ pub const JWKS_ONE: Rule = rule(
 );
 /// A key set is JSON. CEL cannot read JSON, so only Rust says this; the webhook carries it to the cluster.
 pub const JWKS_INLINE: Rule = rule(
-    "true",
+    "",
     "inline is not a JSON key set",
     "write the JSON that the issuer serves, like {\"keys\": [...]}",
 );
 /// Rules of `authentication.jwt[].jwks`.
-pub const JWKS: &[Rule] = &[JWKS_ONE];
+pub const JWKS: &[Rule] = &[JWKS_ONE, JWKS_INLINE];
 
 /// One place for a token.
 pub const TOKEN_SOURCE_ONE: Rule = rule(
@@ -254,5 +254,5 @@ pub const ALL: &[&[Rule]] = &[
 pub fn cel(rules: &[Rule]) -> Value {
     let one =
         |rule: &Rule| json!({"rule": rule.cel, "message": format!("{}; {}", rule.message, rule.remedy)});
-    rules.iter().map(one).collect()
+    rules.iter().filter(|rule| !rule.cel.is_empty()).map(one).collect()
 }
