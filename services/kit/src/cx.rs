@@ -105,6 +105,7 @@ impl Cx {
     }
 
     /// The same request with new time: for cleaning up after its deadline.
+    #[must_use]
     pub fn extended(&self, longest: Duration) -> Self {
         Self { deadline: Instant::now() + longest, ..self.clone() }
     }

@@ -154,12 +154,15 @@ impl Problem {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. A cause that the text has in it already is not said again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
         source = cause.source();
     }
     text

@@ -168,9 +168,8 @@ impl Dependency {
             Dependency::Neighbour(_, channel) => {
                 let request = HealthCheckRequest { service: String::new() };
                 match HealthClient::new(channel.clone()).check(request).await {
-                    Ok(_) => Ok(()),
                     Err(status) if is_absence(status.code()) => Err(status.message().to_owned()),
-                    Err(_) => Ok(()),
+                    Ok(_) | Err(_) => Ok(()),
                 }
             }
         }

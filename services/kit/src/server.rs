@@ -51,7 +51,8 @@ where
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match start(settings, serve).await {
+    // On the heap: a service with all that it waits for is large.
+    match Box::pin(start(settings, serve)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "the service ends");

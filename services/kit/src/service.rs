@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_health::{ServingStatus, pb::health_server::HealthServer};
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::{
     access, clock,
@@ -157,7 +157,7 @@ impl Service {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
         let internal = |error: tokio::task::JoinError| Problem::internal(&error);
-        self.tasks.spawn(work).await.map_err(internal)
+        self.tasks.spawn(work.in_current_span()).await.map_err(internal)
     }
 
     fn http(self: &Arc<Self>, api: Router) -> Router {
@@ -242,3 +242,6 @@ async fn report_grpc_health(service: Arc<Service>, reporter: HealthReporter) {
         reporter.set_service_status(service.name, serving).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

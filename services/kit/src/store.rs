@@ -20,7 +20,7 @@ pub fn pool(settings: &Common) -> PgPool {
     PgPoolOptions::new()
         .max_connections(settings.database_connections)
         .acquire_timeout(ACQUIRE)
-        .max_lifetime(Duration::from_secs(1800))
+        .max_lifetime(Duration::from_mins(30))
         .connect_lazy_with(options)
 }
 

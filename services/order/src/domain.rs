@@ -173,9 +173,9 @@ impl Orders {
     async fn release_due(&self, cx: &Cx, order: Option<Uuid>) -> sqlx::Result<()> {
         while let Some(claimed) = self.store.claim_release(order).await? {
             if self.release(cx, &claimed.release).await {
-                claimed.done().await?
+                claimed.done().await?;
             } else {
-                claimed.later().await?
+                claimed.later().await?;
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Orders {
         if to == Status::Cancelled {
             return self.cancel(cx, id, None).await;
         }
-        self.changed(id, self.store.change_status(id, None, to).await?, to)
+        changed(id, self.store.change_status(id, None, to).await?, to)
     }
 
     /// Cancels an order and gives its stock back. An order that is cancelled stays so.
@@ -220,22 +220,10 @@ impl Orders {
         let to = Status::Cancelled;
         let order = match self.store.change_status(id, owner, to).await? {
             Change::Refused(order) if order.status == to => order,
-            change => self.changed(id, change, to)?,
+            change => changed(id, change, to)?,
         };
         self.give_back(cx, id).await;
         Ok(order)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as one with its callers")]
-    fn changed(&self, id: Uuid, change: Change, to: Status) -> Result<Order, Error> {
-        match change {
-            Change::Done(order) => {
-                info!(order = %id, status = to.as_str(), "order changed");
-                Ok(order)
-            }
-            Change::Refused(order) => Err(Error::Transition { from: order.status, to }),
-            Change::NotFound => Err(Error::NotFound),
-        }
     }
 
     /// Finishes what was interrupted, until dropped.
@@ -254,6 +242,17 @@ impl Orders {
                 warn!(error = chain(&error), "stock to give back waits");
             }
         }
+    }
+}
+
+fn changed(id: Uuid, change: Change, to: Status) -> Result<Order, Error> {
+    match change {
+        Change::Done(order) => {
+            info!(order = %id, status = to.as_str(), "order changed");
+            Ok(order)
+        }
+        Change::Refused(order) => Err(Error::Transition { from: order.status, to }),
+        Change::NotFound => Err(Error::NotFound),
     }
 }
 

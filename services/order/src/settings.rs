@@ -25,7 +25,7 @@ pub struct Settings {
     /// How often to look for stock that was not given back and orders that were left half placed.
     #[arg(long, env = "SWEEP_EVERY", default_value = "10s", value_parser = duration, value_name = "DURATION")]
     pub sweep_every: Duration,
-    /// Age at which a half placed order is given up; above REQUEST_TIMEOUT.
+    /// Age at which a half placed order is given up; above `REQUEST_TIMEOUT`.
     #[arg(long, env = "ABANDONED_AFTER", default_value = "1m", value_parser = duration, value_name = "DURATION")]
     pub abandoned_after: Duration,
 }

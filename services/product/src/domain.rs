@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Callers try again for minutes, not for days.
-const OPERATIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-const FORGET_EVERY: Duration = Duration::from_secs(3600);
+const OPERATIONS_KEPT: Duration = Duration::from_hours(7 * 24);
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

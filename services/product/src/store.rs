@@ -41,7 +41,9 @@ impl From<sqlx::Error> for StoreError {
         match database.and_then(sqlx::error::DatabaseError::constraint) {
             Some("stock_operations_product_id_fkey") => StoreError::NotFound,
             // 22003: out of the range of a bigint.
-            _ if database.and_then(|e| e.code()).as_deref() == Some("22003") => StoreError::TooMuch,
+            _ if database.and_then(sqlx::error::DatabaseError::code).as_deref() == Some("22003") => {
+                StoreError::TooMuch
+            }
             _ => StoreError::Database(error),
         }
     }
@@ -80,7 +82,7 @@ impl Store {
 
     /// The product of that id.
     pub async fn find(&self, id: Uuid) -> Result<Option<Product>, StoreError> {
-        Ok(query_as("SELECT * FROM products WHERE id = $1").bind(id).fetch_optional(&self.pool).await?)
+        Ok(find(&mut *self.pool.acquire().await?, id).await?)
     }
 
     /// One page of the products with the text in their name or description, and how many there are in all.
@@ -139,10 +141,7 @@ impl Store {
         };
         let product = match delta {
             Some(delta) => add(&mut tx, change.product_id, delta, now).await?,
-            None => {
-                let found = query_as("SELECT * FROM products WHERE id = $1").bind(change.product_id);
-                found.fetch_optional(&mut *tx).await?.ok_or(StoreError::NotFound)?
-            }
+            None => find(&mut tx, change.product_id).await?.ok_or(StoreError::NotFound)?,
         };
         if delta.is_some() {
             announce(&mut tx, product.id).await?;
@@ -157,6 +156,10 @@ impl Store {
             query("DELETE FROM stock_operations WHERE created < $1").bind(before).execute(&self.pool).await?;
         Ok(done.rows_affected())
     }
+}
+
+async fn find(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Product>> {
+    query_as("SELECT * FROM products WHERE id = $1").bind(id).fetch_optional(connection).await
 }
 
 /// Records an operation. Returns the change that is left to make: none when it was made before.

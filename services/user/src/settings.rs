@@ -32,7 +32,7 @@ pub struct Settings {
     /// Passwords hashed at once, each with 19 MiB; as many as cores when not set.
     #[arg(long, env = "HASHERS", value_name = "N")]
     pub hashers: Option<NonZero<u16>>,
-    /// E-mail address of an account with the role admin, made at start; needs ADMIN_PASSWORD.
+    /// E-mail address of an account with the role admin, made at start; needs `ADMIN_PASSWORD`.
     #[arg(long, env = "ADMIN_EMAIL", requires = "admin_password", value_name = "EMAIL")]
     pub admin_email: Option<String>,
     /// Password of that account when it is made; an existing account keeps its own.

@@ -174,7 +174,7 @@ async fn a_rotated_key_is_served_until_its_last_token_has_ended() {
     register(&service.http, "ann@example.com").await;
     let token = token(&service.http, "ann@example.com").await;
 
-    let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+    let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
     let policy = Policy { rotate_every: 24 * hour, publish_ahead: 10 * minute, token_lifetime: 15 * minute };
     let store = Store::new(pool(&settings(&database, &[]).common));
     let keys = Arc::new(Keys::new(store, policy));

@@ -35,6 +35,11 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build_http(), base, headers: Vec::new() }
     }
 
+    /// Where the service is: host and port.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// The same client on behalf of a user.
     #[must_use]
     pub fn user(&self, id: Uuid, role: &str) -> Self {

@@ -61,8 +61,13 @@ impl Running {
     }
 
     /// Stops the service and waits until it has.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
+        self.ended().await
+    }
+
+    /// Waits until the service ends by itself.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
         self.task.take().unwrap().await.unwrap()
     }
 

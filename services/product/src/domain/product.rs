@@ -120,7 +120,8 @@ impl StockChange {
 
 /// A few products to begin with. Their ids are fixed, so that a tour can name them.
 pub fn seeds(now: OffsetDateTime) -> Vec<Product> {
-    let rows: [(&str, &str, i64, i64); 8] = [
+    type Row = (&'static str, &'static str, i64, i64);
+    let rows: [Row; 8] = [
         ("Espresso machine", "Two boilers, one lever, steam in a minute.", 64_900, 25),
         ("Coffee grinder", "Steel burrs, forty steps, hardly a sound.", 18_900, 40),
         ("Coffee beans, 1 kg", "Washed Arabica from Sidamo, roasted on Tuesdays.", 2_490, 500),
@@ -130,7 +131,7 @@ pub fn seeds(now: OffsetDateTime) -> Vec<Product> {
         ("Green tea, 100 g", "Sencha of the first harvest.", 1_690, 200),
         ("Golden spoon", "There is only one.", 99_900, 1),
     ];
-    let product = |(i, (name, description, price, stock)): (u128, (&str, &str, i64, i64))| Product {
+    let product = |(i, (name, description, price, stock)): (u128, Row)| Product {
         id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0000 + i),
         name: name.to_owned(),
         description: description.to_owned(),

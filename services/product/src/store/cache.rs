@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::domain::product::Product;
 
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_mins(10);
 const LEASE: Duration = Duration::from_secs(5);
 const LEASE_MARK: &str = "lease:";
 /// KEYS[1] entry; ARGV: lease, value, lifetime in ms.

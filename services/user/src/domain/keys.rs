@@ -28,7 +28,7 @@ use crate::store::Store;
 /// Instances look for new keys at least this often, and several times while a key is served ahead.
 const REFRESH_EVERY: Duration = Duration::from_secs(30);
 /// For clocks that differ.
-const SKEW: Duration = Duration::from_secs(60);
+const SKEW: Duration = Duration::from_mins(1);
 
 /// When keys are made, used and dropped.
 #[derive(Clone, Copy, Debug)]
