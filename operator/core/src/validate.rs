@@ -1,11 +1,20 @@
 //! What is wrong with the world as a whole: rules across objects that no schema can say.
 //!
-//! Each problem names the object, the field and the remedy. Errors are refused (the last good state stays in force),
-//! warnings are told. What one object says by itself is checked in `weft-crds`.
+//! Each problem names the object, the field and the remedy. What contradicts itself or is dangerous is an error: it is
+//! refused, and the last good state stays in force. What is only absent (a backend, a Secret, a caller) is a warning,
+//! since it may come later; until then requests that need it are answered with an error that says so. What one object
+//! says by itself is checked in `weft-crds`.
+
+pub mod gateway;
+pub mod instances;
+pub mod microservice;
+pub mod route;
 
 use std::fmt;
 
-use crate::world::{ObjectRef, World};
+use weft_crds::Violation;
+
+use crate::world::{ObjectKind, ObjectRef, World};
 
 /// Whether a problem keeps the objects from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +50,94 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong or odd across objects, by object.
+/// Everything that is to be refused, by object. Empty means that the world may go into force.
 pub fn world(world: &World) -> Vec<Problem> {
-    let _ = world;
-    Vec::new()
+    let mut problems = all(world);
+    problems.retain(|problem| problem.severity == Severity::Error);
+    problems
 }
+
+/// Everything that is odd but not refused, by object.
+pub fn warnings(world: &World) -> Vec<Problem> {
+    let mut problems = all(world);
+    problems.retain(|problem| problem.severity == Severity::Warning);
+    problems
+}
+
+/// Everything that is wrong or odd about one object because of others.
+pub fn object(world: &World, reference: &ObjectRef) -> Vec<Problem> {
+    let mut found = Found::new(reference.clone());
+    match reference.kind {
+        ObjectKind::Microservice => microservice::check(world, &reference.name, &mut found),
+        ObjectKind::Mesh => mesh(world, &mut found),
+        ObjectKind::Gateway => gateway::check(world, &reference.name, &mut found),
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => route::check(world, reference, &mut found),
+        ObjectKind::ReferenceGrant | ObjectKind::Secret => {}
+    }
+    found.problems
+}
+
+fn all(world: &World) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for reference in world.references() {
+        let mut found = Found::new(reference.clone());
+        by_itself(world, &reference).into_iter().for_each(|violation| found.violation(violation));
+        problems.append(&mut found.problems);
+        problems.extend(object(world, &reference));
+    }
+    problems.extend(instances::check(world));
+    problems
+}
+
+/// What `weft-crds` says of our own kinds; where a schema stood before, nothing is left of it.
+fn by_itself(world: &World, reference: &ObjectRef) -> Vec<Violation> {
+    match reference.kind {
+        ObjectKind::Microservice => world.microservice(&reference.name).map(weft_crds::validate),
+        ObjectKind::Mesh => world.meshes.get(&reference.name).map(weft_crds::validate_mesh),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+fn mesh(world: &World, found: &mut Found) {
+    if let Some((secret, key)) = world.redis_secret()
+        && world.secret_text(&secret, key).is_none()
+    {
+        found.warning(
+            "spec.redis.secretRef",
+            format!("Secret {secret} is not there or has no key `{key}`"),
+            "create the Secret in the operator's namespace; until then each instance counts by itself",
+        );
+    }
+}
+
+/// Problems of one object.
+pub(crate) struct Found {
+    object: ObjectRef,
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn new(object: ObjectRef) -> Self {
+        Self { object, problems: Vec::new() }
+    }
+
+    fn error(&mut self, field: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Error, field.into(), message.into(), remedy.into());
+    }
+
+    fn warning(&mut self, field: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warning, field.into(), message.into(), remedy.into());
+    }
+
+    fn violation(&mut self, violation: Violation) {
+        self.add(Severity::Error, violation.field.to_string(), violation.message, violation.remedy);
+    }
+
+    fn add(&mut self, severity: Severity, field: String, message: String, remedy: String) {
+        self.problems.push(Problem { severity, object: self.object.clone(), field, message, remedy });
+    }
+}
+
+#[cfg(test)]
+mod tests;

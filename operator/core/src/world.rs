@@ -105,10 +105,11 @@ impl World {
         if self.object(&reference).is_some_and(|old| old.same_spec(&object)) {
             // Only metadata or status changed: nothing compiles differently, the status may have to be put right.
             let mut affected = Affected::default();
-            if status.is_some() && status.as_ref() != self.statuses.get(&reference) {
-                affected.resources.insert(reference.clone());
+            let before = (self.generation(&reference), self.statuses.get(&reference).cloned());
+            self.store(reference.clone(), object, status);
+            if before != (self.generation(&reference), self.statuses.get(&reference).cloned()) {
+                affected.resources.insert(reference);
             }
-            self.store(reference, object, status);
             return affected;
         }
         let mut affected = affected::by_object(self, &reference);

@@ -30,6 +30,19 @@ pub enum Refusal {
 /// A listener that a route hangs on, and the hosts it is for there (empty: all).
 pub type Attachment<'a> = (&'a Listener, Vec<String>);
 
+/// Whether a route hangs on what one of its parent references names.
+pub fn to_parent(world: &World, parent: &ParentReference, route: RouteView<'_>) -> Result<(), Refusal> {
+    if parent.is_service() {
+        return to_service(world, parent, route).map(drop);
+    }
+    if !parent.is_gateway() {
+        return Err(Refusal::InvalidKind);
+    }
+    let name = Name::new(parent.namespace_or(&route.name().namespace), &parent.name);
+    let gateway = world.gateway(&name).ok_or(Refusal::NoMatchingParent)?;
+    to_gateway((&name, gateway), parent, route).map(drop)
+}
+
 /// The listeners of a Gateway that a route hangs on by one of its parent references.
 pub fn to_gateway<'a>(
     gateway: (&Name, &'a Gateway),

@@ -17,6 +17,13 @@ use crate::world::{InstanceRef, Name, ObjectKind, World};
 pub enum Unserved {
     /// Its protocol, or the way its TLS ends, is not one that Weft serves.
     Protocol(String),
+    /// It clashes with another listener.
+    Conflict {
+        /// `ProtocolConflict` or `HostnameConflict`.
+        reason: &'static str,
+        /// With which.
+        message: String,
+    },
     /// Its certificate cannot be used; the word is the reason in the status.
     Certificate {
         /// `InvalidCertificateRef` or `RefNotPermitted`.
@@ -32,7 +39,7 @@ pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Ve
     let mut listeners = Vec::new();
     let mut all_routes = Vec::new();
     for listener in &gateway.spec.listeners {
-        let Ok(tls) = certificate(world, name, listener) else { continue };
+        let Ok(tls) = serve(world, (name, gateway), listener) else { continue };
         let bound = world.instance(instance).and_then(|instance| instance.listeners.get(&listener.name));
         let routes_name = format!("{name}/{}", listener.name);
         listeners.push(v1::GatewayListener {
@@ -48,8 +55,35 @@ pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Ve
     (Body::Gateway(v1::Gateway { identity, listeners }), all_routes)
 }
 
-/// The certificate of a listener, none for plain HTTP.
-pub fn certificate(
+/// Whether a listener can be served, and its certificate, none for plain HTTP.
+pub fn serve(
+    world: &World,
+    gateway: (&Name, &Gateway),
+    listener: &Listener,
+) -> Result<Option<v1::ServerCertificate>, Unserved> {
+    match conflict(gateway.1, listener) {
+        Some((reason, message)) => Err(Unserved::Conflict { reason, message }),
+        None => certificate(world, gateway.0, listener),
+    }
+}
+
+/// The clash of a listener with another one of its Gateway: on one port all must speak one protocol, for other hosts.
+pub fn conflict(gateway: &Gateway, listener: &Listener) -> Option<(&'static str, String)> {
+    let others = gateway.spec.listeners.iter().filter(|other| other.name != listener.name);
+    let mut beside = others.filter(|other| other.port == listener.port);
+    beside.find_map(|other| {
+        let (name, port) = (&other.name, listener.port);
+        if other.protocol != listener.protocol {
+            Some(("ProtocolConflict", format!("listener `{name}` speaks another protocol on port {port}")))
+        } else if other.hostname == listener.hostname {
+            Some(("HostnameConflict", format!("listener `{name}` has the same hostname on port {port}")))
+        } else {
+            None
+        }
+    })
+}
+
+fn certificate(
     world: &World,
     gateway: &Name,
     listener: &Listener,

@@ -13,6 +13,7 @@ use super::lookup::jwks_of;
 use super::object::{InstanceRef, Name, ObjectKind, ObjectRef};
 use super::route::RouteView;
 use crate::instances::{Instance, Role};
+use crate::validate::microservice::overlap;
 
 /// What may differ after a change. Everything else is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,9 +91,10 @@ fn by_microservice(world: &World, name: &Name) -> Affected {
             affected.merge(callers_of(world, &host));
             affected.workloads.insert(host);
         }
-        let rivals = world.microservices.iter().filter(|(other, rival)| {
-            other.namespace == name.namespace && rival.pod_selector() == service.pod_selector()
-        });
+        let rivals = world
+            .microservices
+            .iter()
+            .filter(|(other, rival)| other.namespace == name.namespace && overlap(rival, service));
         rivals.for_each(|(rival, _)| affected.microservice(rival.clone()));
     }
     let listens = |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));

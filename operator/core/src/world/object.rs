@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_crds::gateway::Gateway;
 use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
+use weft_crds::manifest;
 use weft_crds::mesh::Mesh;
 use weft_crds::microservice::Microservice;
 use weft_crds::reference_grant::ReferenceGrant;
@@ -172,6 +173,23 @@ pub enum Object {
 }
 
 impl Object {
+    /// An object of a manifest; none for kinds that the world does not hold.
+    pub fn from_manifest(object: manifest::Object) -> Option<Self> {
+        Some(match object {
+            manifest::Object::Microservice(object) => Self::Microservice(*object),
+            manifest::Object::Mesh(object) => Self::Mesh(*object),
+            manifest::Object::Gateway(object) => Self::Gateway(*object),
+            manifest::Object::HttpRoute(object) => Self::HttpRoute(*object),
+            manifest::Object::GrpcRoute(object) => Self::GrpcRoute(*object),
+            manifest::Object::ReferenceGrant(object) => Self::ReferenceGrant(*object),
+            manifest::Object::Secret(object) => Self::Secret(*object),
+            manifest::Object::GatewayClass(_)
+            | manifest::Object::Service(_)
+            | manifest::Object::Namespace(_)
+            | manifest::Object::Unknown(_) => return None,
+        })
+    }
+
     /// Its metadata.
     pub fn meta(&self) -> &ObjectMeta {
         match self {

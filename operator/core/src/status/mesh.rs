@@ -1,0 +1,36 @@
+//! The status of the Mesh, as far as it follows from the world. When the root certificate ends is the operator's to add.
+
+use weft_crds::mesh::{MESH_NAME, MeshStatus};
+
+use super::Status;
+use super::condition::{Conditions, Verdict, accepted};
+use crate::validate::{self, Severity};
+use crate::world::{ObjectRef, World};
+
+pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> MeshStatus {
+    let old = match world.statuses.get(reference) {
+        Some(Status::Mesh(old)) => Some(old),
+        _ => None,
+    };
+    let generation = world.generation(reference);
+    let conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let make = Conditions { old: conditions, generation, now };
+    let problems = validate::object(world, reference);
+    let in_force = reference.name.name == MESH_NAME;
+    let accepts = if in_force {
+        accepted(&problems)
+    } else {
+        Verdict::no("NotInForce", format!("only the Mesh named `{MESH_NAME}` is in force; rename it"))
+    };
+    let lacks = problems.iter().find(|problem| problem.severity == Severity::Warning);
+    let ready = match lacks {
+        _ if !in_force => Verdict::no("NotInForce", ""),
+        Some(problem) => Verdict::no("RedisMissing", format!("{}; {}", problem.message, problem.remedy)),
+        None => Verdict::yes("Ready", ""),
+    };
+    MeshStatus {
+        conditions: vec![make.make("Accepted", accepts), make.make("Ready", ready)],
+        root_expires: old.and_then(|old| old.root_expires.clone()),
+        observed_generation: Some(generation),
+    }
+}

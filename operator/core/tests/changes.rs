@@ -1,0 +1,371 @@
+//! Random worlds: applying changes one by one gives what building the world at once gives, and what `Affected` leaves
+//! out really is the same as before. This is what finds a dependency that compile has and `affected` does not know.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use weft_api::v1;
+use weft_core::compile;
+use weft_core::instances::{Instance, PortAddresses, Role};
+use weft_core::status::{self, Status};
+use weft_core::world::{Affected, Change, InstanceRef, Name, Object, ObjectKind, ObjectRef, World};
+
+const NAMESPACES: [&str; 2] = ["a", "b"];
+const SERVICES: [&str; 3] = ["x", "y", "gateway"];
+const GATEWAYS: [&str; 2] = ["gateway", "edge"];
+const PORTS: [(&str, u16); 2] = [("http", 80), ("grpc", 9090)];
+const NOW: i64 = 1_795_255_200;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_by_one_is_as_good_as_all_at_once(seeds in prop::collection::vec(any::<u64>(), 1..28)) {
+        let mut world = World::default();
+        let mut seen = Seen::of(&world);
+        let mut last: BTreeMap<String, Change> = BTreeMap::new();
+        for (step, seed) in seeds.into_iter().enumerate() {
+            let change = change(&mut Dice(seed), i64::try_from(step).unwrap() + 1);
+            let shown = format!("{change:?}");
+            last.insert(target(&change), change.clone());
+            let affected = world.apply(change);
+            let now = Seen::of(&world);
+            prop_assert_eq!(seen.missed(&now, &affected), Vec::<String>::new(), "{}", shown);
+            seen = now;
+        }
+        let mut at_once = World::default();
+        for change in last.into_values().rev() {
+            at_once.apply(change);
+        }
+        prop_assert!(seen == Seen::of(&at_once), "worlds differ");
+    }
+}
+
+/// Everything that can be computed from a world.
+#[derive(PartialEq)]
+struct Seen {
+    own: BTreeMap<InstanceRef, Vec<v1::Resource>>,
+    destinations: BTreeMap<String, Vec<v1::Resource>>,
+    statuses: BTreeMap<ObjectRef, Option<Status>>,
+}
+
+impl Seen {
+    fn of(world: &World) -> Self {
+        let mut own = BTreeMap::new();
+        let mut destinations = BTreeMap::new();
+        for name in names(&["x", "y", "gateway", "edge"]) {
+            for instance in ["0", "1"] {
+                let instance = InstanceRef::new(name.clone(), instance);
+                own.insert(instance.clone(), compile::own(world, &instance));
+            }
+            for (port, _) in PORTS {
+                let destination = format!("{name}:{port}");
+                destinations.insert(destination.clone(), compile::destination(world, &destination));
+            }
+        }
+        let statuses = references().into_iter().map(|reference| {
+            let status = status::of(world, &reference, NOW);
+            (reference, status)
+        });
+        Self { own, destinations, statuses: statuses.collect() }
+    }
+
+    /// What differs although it was not said to.
+    fn missed(&self, new: &Self, affected: &Affected) -> Vec<String> {
+        let own = self.own.iter().filter(|(instance, old)| {
+            new.own[*instance] != **old && !affected.workloads.contains(&instance.workload)
+        });
+        let destinations = self
+            .destinations
+            .iter()
+            .filter(|(name, old)| new.destinations[*name] != **old && !affected.destinations.contains(*name));
+        let statuses = self.statuses.iter().filter(|(reference, old)| {
+            new.statuses[*reference] != **old && !affected.resources.contains(reference)
+        });
+        let own = own.map(|(instance, _)| format!("own {instance}"));
+        let destinations = destinations.map(|(name, _)| format!("destination {name}"));
+        let statuses = statuses.map(|(reference, _)| format!("status {reference}"));
+        own.chain(destinations).chain(statuses).collect()
+    }
+}
+
+fn names(all: &[&str]) -> Vec<Name> {
+    NAMESPACES.iter().flat_map(|namespace| all.iter().map(move |name| Name::new(namespace, name))).collect()
+}
+
+fn references() -> Vec<ObjectRef> {
+    let mut all = vec![ObjectRef::new(ObjectKind::Mesh, Name::new("", "default"))];
+    for (kind, called) in [
+        (ObjectKind::Microservice, SERVICES.as_slice()),
+        (ObjectKind::Gateway, GATEWAYS.as_slice()),
+        (ObjectKind::HttpRoute, ["r", "s"].as_slice()),
+        (ObjectKind::GrpcRoute, ["r"].as_slice()),
+    ] {
+        all.extend(names(called).into_iter().map(|name| ObjectRef::new(kind, name)));
+    }
+    all
+}
+
+/// What a change is about: of several about one thing only the last counts.
+fn target(change: &Change) -> String {
+    match change {
+        Change::Upsert(object) => object.reference().to_string(),
+        Change::Remove(reference) => reference.to_string(),
+        Change::Instances { workload, .. } => format!("instances {workload}"),
+        Change::ReplaceInstances(_) => "instances".to_owned(),
+        Change::Keys { name, .. } => format!("keys {name}"),
+        Change::Report { instance, .. } => format!("report {instance}"),
+    }
+}
+
+/// Small choices from one number.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % sides as u64).unwrap()
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.roll(all.len())]
+    }
+
+    fn often(&mut self) -> bool {
+        self.roll(2) == 0
+    }
+
+    fn namespace(&mut self) -> &'static str {
+        self.of(&NAMESPACES)
+    }
+}
+
+fn change(dice: &mut Dice, generation: i64) -> Change {
+    match dice.roll(20) {
+        0..=12 => {
+            let object = object(dice, generation);
+            if dice.roll(4) == 0 {
+                Change::Remove(object.reference())
+            } else {
+                Change::Upsert(Box::new(object))
+            }
+        }
+        13..=15 => {
+            let workload = dice.of(&["x", "y", "gateway", "edge"]);
+            let workload = Name::new(dice.namespace(), workload);
+            let instances = (0..dice.roll(3)).map(|at| instance(dice, &workload, at)).collect();
+            Change::Instances { workload, instances }
+        }
+        16 => {
+            let keys = v1::Keys { jwks: dice.of(&["{}", "[]"]).to_owned(), ..v1::Keys::default() };
+            Change::Keys { name: uri(dice), keys }
+        }
+        _ => {
+            let workload = Name::new(dice.namespace(), dice.of(&["x", "y", "gateway", "edge"]));
+            let instance = InstanceRef::new(workload, dice.of(&["0", "1"]));
+            let report = (dice.roll(4) > 0).then(|| report(dice));
+            Change::Report { instance, report }
+        }
+    }
+}
+
+fn object(dice: &mut Dice, generation: i64) -> Object {
+    let kind = dice.roll(12);
+    let name = match kind {
+        0..=4 => dice.of(&SERVICES),
+        5 | 6 => dice.of(&GATEWAYS),
+        7 | 8 => dice.of(&["r", "s"]),
+        9 => "r",
+        10 => dice.of(&["secret", "grant"]),
+        _ => "default",
+    };
+    let mut meta = json!({"name": name, "generation": generation});
+    if name != "default" {
+        meta["namespace"] = dice.namespace().into();
+    }
+    let with = |spec: Value| json!({"metadata": meta.clone(), "spec": spec});
+    let read = "generated objects are valid";
+    match kind {
+        0..=4 => Object::Microservice(serde_json::from_value(with(microservice(dice))).expect(read)),
+        5 | 6 => Object::Gateway(serde_json::from_value(with(gateway(dice))).expect(read)),
+        7 | 8 => Object::HttpRoute(serde_json::from_value(with(http_route(dice))).expect(read)),
+        9 => Object::GrpcRoute(serde_json::from_value(with(grpc_route(dice))).expect(read)),
+        10 if name == "grant" => {
+            Object::ReferenceGrant(serde_json::from_value(with(grant(dice))).expect(read))
+        }
+        10 => {
+            let pem = "-----BEGIN CERTIFICATE-----\ndGVzdA==\n-----END CERTIFICATE-----\n";
+            let key = "-----BEGIN PRIVATE KEY-----\ndGVzdA==\n-----END PRIVATE KEY-----\n";
+            let keys = dice.of(&["{\"keys\":[]}", "broken"]);
+            let data = json!({"tls.crt": pem, "tls.key": key, "jwks.json": keys, "url": "redis://r"});
+            Object::Secret(serde_json::from_value(json!({"metadata": meta, "stringData": data})).expect(read))
+        }
+        _ => Object::Mesh(serde_json::from_value(with(mesh(dice))).expect(read)),
+    }
+}
+
+fn uri(dice: &mut Dice) -> String {
+    let service = dice.of(&SERVICES);
+    format!("http://{service}.{}.svc/keys", dice.namespace())
+}
+
+fn microservice(dice: &mut Dice) -> Value {
+    let mut ports = vec![json!({"name": "http", "port": 80, "protocol": dice.of(&["HTTP", "TCP"])})];
+    if dice.often() {
+        ports.push(json!({"name": "grpc", "port": 9090, "protocol": "GRPC"}));
+    }
+    let mut spec = json!({"ports": ports});
+    if dice.often() {
+        spec["mtls"] = json!({"mode": dice.of(&["Strict", "Permissive", "Disabled"])});
+    }
+    match dice.roll(4) {
+        0 => spec["workload"] = json!({"image": "i", "serviceAccountName": "account", "replicas": 1}),
+        1 => spec["selector"] = json!({"app": dice.of(&["one", "two"])}),
+        _ => {}
+    }
+    if dice.often() {
+        let jwks = match dice.roll(4) {
+            0 => json!({"inline": "{\"keys\":[]}"}),
+            1 => json!({"secretRef": {"name": "secret"}}),
+            _ => json!({"uri": uri(dice)}),
+        };
+        spec["authentication"] = json!({"jwt": [{"issuer": "i", "jwks": jwks}]});
+    }
+    if dice.often() {
+        let from = dice.of(&["x", "y", "gateway", "edge", "a/x", "b/y", "a/gateway", "b/edge"]);
+        spec["authorization"] = json!({"rules": [{"name": "r", "from": {"services": [from]}}]});
+    }
+    if dice.roll(4) == 0 {
+        spec["rateLimits"] = json!([{"requests": 1, "scope": "Global"}]);
+    }
+    if dice.often() {
+        spec["resilience"] = json!({"timeout": "1s"});
+    }
+    spec
+}
+
+fn mesh(dice: &mut Dice) -> Value {
+    let mut spec = json!({"trustDomain": dice.of(&["one.example", "two.example"])});
+    match dice.roll(3) {
+        0 => spec["redis"] = json!({"secretRef": {"name": "secret"}}),
+        1 => spec["defaults"] = json!({"mtls": {"mode": "Permissive"}, "resilience": {"circuitBreaker": {}}}),
+        _ => {}
+    }
+    spec
+}
+
+fn gateway(dice: &mut Dice) -> Value {
+    let from = dice.of(&["Same", "All"]);
+    let mut listeners = vec![json!({
+        "name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": from}},
+    })];
+    if dice.often() {
+        let port = dice.of(&[80, 443]);
+        let secret = json!({"name": "secret", "namespace": dice.namespace()});
+        listeners.push(json!({
+            "name": "https", "port": port, "protocol": "HTTPS", "hostname": "a.example", "tls": {"certificateRefs": [secret]},
+        }));
+    }
+    json!({"gatewayClassName": "weft", "listeners": listeners})
+}
+
+fn parent(dice: &mut Dice) -> Value {
+    let mut parent = if dice.often() {
+        json!({"name": dice.of(&GATEWAYS)})
+    } else {
+        json!({"group": "", "kind": "Service", "name": dice.of(&SERVICES)})
+    };
+    if dice.roll(3) == 0 {
+        parent["namespace"] = dice.namespace().into();
+    }
+    if dice.roll(4) == 0 {
+        parent["port"] = dice.of(&[80, 9090]).into();
+    }
+    parent
+}
+
+fn backend(dice: &mut Dice) -> Value {
+    let mut backend =
+        json!({"name": dice.of(&SERVICES), "port": dice.of(&[80, 9090]), "weight": dice.roll(3)});
+    if dice.roll(3) == 0 {
+        backend["namespace"] = dice.namespace().into();
+    }
+    backend
+}
+
+fn http_route(dice: &mut Dice) -> Value {
+    let rules: Vec<Value> = (0..=dice.roll(2))
+        .map(|_| {
+            let path = dice.of(&["/", "/a", "/b"]);
+            let mut rule = json!({
+                "matches": [{"path": {"type": dice.of(&["Exact", "PathPrefix"]), "value": path}}],
+                "backendRefs": [backend(dice)],
+            });
+            if dice.roll(4) == 0 {
+                let mut mirrored = backend(dice);
+                mirrored.as_object_mut().unwrap().remove("weight");
+                rule["filters"] =
+                    json!([{"type": "RequestMirror", "requestMirror": {"backendRef": mirrored}}]);
+            }
+            rule
+        })
+        .collect();
+    let parents: Vec<Value> = (0..=dice.roll(2)).map(|_| parent(dice)).collect();
+    json!({"parentRefs": parents, "hostnames": [dice.of(&["a.example", "b.example"])], "rules": rules})
+}
+
+fn grpc_route(dice: &mut Dice) -> Value {
+    let method = json!({"service": "p.S", "method": dice.of(&["A", "B"])});
+    let rules = json!([{"matches": [{"method": method}], "backendRefs": [backend(dice)]}]);
+    json!({"parentRefs": [parent(dice)], "rules": rules})
+}
+
+fn grant(dice: &mut Dice) -> Value {
+    let from = |kind: &str, namespace: &str| json!({"group": "gateway.networking.k8s.io", "kind": kind, "namespace": namespace});
+    let to = dice.of(&["Service", "Secret"]);
+    json!({"from": [from("HTTPRoute", "a"), from("Gateway", dice.namespace())], "to": [{"group": "", "kind": to}]})
+}
+
+fn instance(dice: &mut Dice, workload: &Name, at: usize) -> Instance {
+    let gateway = dice.roll(if workload.name == "edge" { 1 } else { 4 }) == 0;
+    let number = u8::try_from(at + 1).unwrap();
+    let address = std::net::Ipv4Addr::new(127, 0, number, dice.of(&[1, 2]));
+    let socket = |port: u16| std::net::SocketAddr::from((address, port));
+    let ports = PORTS.iter().map(|(name, port)| {
+        let peers = socket(if dice.roll(3) == 0 { *port } else { port + 10_000 });
+        ((*name).to_owned(), PortAddresses { app: socket(*port), peers })
+    });
+    Instance {
+        namespace: workload.namespace.clone(),
+        service: workload.name.clone(),
+        name: at.to_string(),
+        role: if gateway { Role::Gateway } else { Role::Service },
+        address: address.into(),
+        ports: ports.collect(),
+        outbound: BTreeMap::from([(format!("{}/x:http", dice.namespace()), socket(15_100))]),
+        listeners: BTreeMap::new(),
+        ready: dice.often(),
+        meshed: dice.roll(3) > 0,
+        zone: dice.of(&["", "z"]).to_owned(),
+        token_sha256: String::new(),
+    }
+}
+
+fn report(dice: &mut Dice) -> v1::Report {
+    let breaker = |dice: &mut Dice| v1::BreakerReport {
+        destination: format!("{}/{}:http", dice.namespace(), dice.of(&SERVICES)),
+        state: i32::try_from(dice.roll(3)).unwrap(),
+        failures: 0,
+        successes: 0,
+    };
+    let breakers = (0..dice.roll(3)).map(|_| breaker(dice)).collect();
+    let certificate_not_after = dice.of(&[0, NOW - 1, NOW + 1000]);
+    v1::Report { certificate_not_after, breakers, ready: dice.often(), ..v1::Report::default() }
+}

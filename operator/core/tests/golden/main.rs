@@ -1,0 +1,226 @@
+//! Golden cases: manifests, instances, keys and reports in, what every proxy gets and what every object says of itself
+//! out. Each folder beside this file is a case: `input.yaml`, and where needed `instances.json`, `keys.json` and
+//! `reports.json`; expected are `config.yaml` and `status.yaml`. `UPDATE_GOLDEN=1` writes those anew.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod render;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_api::v1;
+use weft_core::instances::Instances;
+use weft_core::world::{Change, InstanceRef, Name, Object, World};
+use weft_core::{compile, status, validate};
+use weft_crds::manifest;
+
+/// The time in every case: 2026-11-21T10:00:00Z.
+const NOW: i64 = 1_795_255_200;
+
+#[test]
+fn every_case_gives_what_is_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cases: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 12, "{} cases", cases.len());
+    let wrong: Vec<String> = cases.iter().flat_map(|case| check(case)).collect();
+    assert!(
+        wrong.is_empty(),
+        "these differ from what is expected; look at the change, and if it is meant, run \
+         `UPDATE_GOLDEN=1 cargo test -p weft-core --test golden`:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// Files of a case that are not as expected.
+fn check(case: &Path) -> Vec<String> {
+    let world = world(case);
+    let outputs = [("config.yaml", config(&world)), ("status.yaml", statuses(&world))];
+    let differ = outputs.into_iter().filter_map(|(name, value)| {
+        let path = case.join(name);
+        let text = serde_saphyr::to_string(&value).unwrap();
+        if update() {
+            fs::write(&path, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        (expected != text).then(|| format!("{}\n{}", path.display(), first_difference(&expected, &text)))
+    });
+    differ.collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch of this test, not a setting of the product")]
+fn update() -> bool {
+    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
+}
+
+fn first_difference(expected: &str, got: &str) -> String {
+    let mut lines = expected.lines().zip(got.lines()).enumerate();
+    match lines.find(|(_, (expected, got))| expected != got) {
+        Some((at, (expected, got))) => format!("line {}:\n- {expected}\n+ {got}", at + 1),
+        None => format!("{} lines expected, {} lines got", expected.lines().count(), got.lines().count()),
+    }
+}
+
+fn world(case: &Path) -> World {
+    let mut world = World::default();
+    let text = fs::read_to_string(case.join("input.yaml")).unwrap();
+    let parsed = manifest::parse("input.yaml", &text);
+    let errors: Vec<String> = parsed.errors().map(ToString::to_string).collect();
+    assert!(errors.is_empty(), "{}: {errors:#?}", case.display());
+    for mut found in parsed.manifests {
+        found.object.default_namespace("shop");
+        if let Some(object) = Object::from_manifest(found.object) {
+            world.apply(Change::Upsert(Box::new(object)));
+        }
+    }
+    if let Some(instances) = read::<Instances>(&case.join("instances.json")) {
+        world.apply(Change::ReplaceInstances(instances.instances));
+    }
+    for (name, keys) in read::<BTreeMap<String, Keys>>(&case.join("keys.json")).unwrap_or_default() {
+        let keys = v1::Keys { jwks: keys.jwks, error: keys.error, fetched_at: keys.fetched_at };
+        world.apply(Change::Keys { name, keys });
+    }
+    for report in read::<Vec<Report>>(&case.join("reports.json")).unwrap_or_default() {
+        let instance = InstanceRef::new(report.workload.parse().unwrap(), &report.instance);
+        world.apply(Change::Report { instance, report: Some(report.into_wire()) });
+    }
+    world
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Keys {
+    #[serde(default)]
+    jwks: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    fetched_at: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Report {
+    workload: String,
+    instance: String,
+    certificate_not_after: i64,
+    /// State by destination.
+    #[serde(default)]
+    breakers: BTreeMap<String, String>,
+}
+
+impl Report {
+    fn into_wire(self) -> v1::Report {
+        let breaker = |(destination, state): (String, String)| v1::BreakerReport {
+            destination,
+            state: v1::BreakerState::from_str_name(&format!("BREAKER_STATE_{state}")).unwrap().into(),
+            failures: 0,
+            successes: 0,
+        };
+        let breakers = self.breakers.into_iter().map(breaker).collect();
+        v1::Report {
+            certificate_not_after: self.certificate_not_after,
+            breakers,
+            ready: true,
+            ..v1::Report::default()
+        }
+    }
+}
+
+fn config(world: &World) -> Value {
+    let destinations: BTreeMap<String, Vec<v1::Resource>> = world
+        .destinations()
+        .into_iter()
+        .map(|name| (name.clone(), compile::destination(world, &name)))
+        .collect();
+    let own: BTreeMap<String, Value> = instances(world)
+        .into_iter()
+        .map(|instance| {
+            (instance.to_string(), resources(&compile::own(world, &instance), None, &destinations))
+        })
+        .collect();
+    let called: BTreeMap<&String, Value> = destinations
+        .iter()
+        .map(|(name, compiled)| (name, resources(compiled, Some(name), &destinations)))
+        .collect();
+    let wanted: Vec<Value> = compile::keys_wanted(world)
+        .into_iter()
+        .map(|keys| {
+            let wanted_by: Vec<String> = keys.wanted_by.iter().map(ToString::to_string).collect();
+            json!({"uri": keys.uri, "destination": keys.destination, "wantedBy": wanted_by})
+        })
+        .collect();
+    json!({"destinations": called, "fetch": wanted, "own": own})
+}
+
+/// Every instance, and one called `any` of each workload that has none.
+fn instances(world: &World) -> Vec<InstanceRef> {
+    let known = world
+        .instances()
+        .map(|instance| InstanceRef::new(Name::new(&instance.namespace, &instance.service), &instance.name));
+    let mut all: Vec<InstanceRef> = known.collect();
+    let workloads = world.microservices().map(|(name, _)| name).chain(world.gateways().map(|(name, _)| name));
+    for workload in workloads {
+        if !all.iter().any(|instance| instance.workload == *workload) {
+            all.push(InstanceRef::new(workload.clone(), "any"));
+        }
+    }
+    all
+}
+
+/// Resources in full, but those that another destination shows are only named.
+fn resources(
+    all: &[v1::Resource],
+    shown: Option<&String>,
+    destinations: &BTreeMap<String, Vec<v1::Resource>>,
+) -> Value {
+    let elsewhere = |resource: &v1::Resource| {
+        shown != Some(&resource.name)
+            && destinations.get(&resource.name).is_some_and(|compiled| compiled.contains(resource))
+    };
+    let entries = all.iter().map(|resource| {
+        let kind = resource.kind().as_str_name().trim_start_matches("KIND_").to_lowercase();
+        let title = if resource.name == "self" { kind } else { format!("{kind} {}", resource.name) };
+        if elsewhere(resource) {
+            return Value::String(title);
+        }
+        json!({title: render::body(&format!("{:?}", resource.body))})
+    });
+    entries.collect()
+}
+
+fn statuses(world: &World) -> Value {
+    let of = |status: status::Status| match status {
+        status::Status::Microservice(status) => serde_json::to_value(status),
+        status::Status::Mesh(status) => serde_json::to_value(status),
+        status::Status::Gateway(status) => serde_json::to_value(status),
+        status::Status::Route(status) => serde_json::to_value(status),
+    };
+    let objects: BTreeMap<String, Value> = world
+        .references()
+        .into_iter()
+        .filter_map(|reference| {
+            Some((reference.to_string(), of(status::of(world, &reference, NOW)?).unwrap()))
+        })
+        .collect();
+    let told =
+        |problems: Vec<validate::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "errors": told(validate::world(world)),
+        "objects": objects,
+        "warnings": told(validate::warnings(world)),
+    })
+}
