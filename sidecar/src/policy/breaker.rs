@@ -1,8 +1,8 @@
-//! The circuit breaker of one destination: CLOSED, OPEN, HALF_OPEN. Stands on the outbound path before an endpoint is
+//! The circuit breaker of one destination: closed, open, half open. Stands on the outbound path before an endpoint is
 //! picked, and hears how every attempt ended.
 //!
-//! CLOSED opens when so many failures came in a row, or when their share in the window is too large; both rules may be
-//! on. OPEN refuses everything until its time is over. HALF_OPEN lets as many trial requests through as it needs
+//! Closed, it opens when so many failures came in a row, or when their share in the window is too large; both rules may be
+//! on. Open, it refuses everything until its time is over. Half open, it lets as many trial requests through as it needs
 //! successes to close; one failure opens it again. A request given up or refused for load counts as nothing and gives
 //! its trial back.
 //!
@@ -254,7 +254,7 @@ impl Breaker {
 }
 
 impl Permit {
-    /// The transition that asking for this permit brought about (OPEN to HALF_OPEN).
+    /// The transition that asking for this permit brought about (open to half open).
     pub fn transition(&self) -> Option<Transition> {
         self.transition
     }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 use weft_api::names;
 
-use self::store::{Entry, Store};
+use self::store::{Entry, Store, Vary};
 use crate::cx::RequestCx;
 
 /// Largest answer that is kept.
@@ -45,7 +45,7 @@ pub struct Recording {
     key: Key,
     status: StatusCode,
     headers: HeaderMap,
-    vary: Box<[(HeaderName, Option<HeaderValue>)]>,
+    vary: Vary,
     body: BytesMut,
 }
 
@@ -161,7 +161,7 @@ fn may_keep(key: &Key, response: &http::response::Parts) -> bool {
 }
 
 /// The request's values of what the answer varies by; none if it varies by everything.
-fn vary(request: &HeaderMap, response: &HeaderMap) -> Option<Box<[(HeaderName, Option<HeaderValue>)]>> {
+fn vary(request: &HeaderMap, response: &HeaderMap) -> Option<Vary> {
     let lists = response.get_all(header::VARY).iter();
     let names = lists.flat_map(|list| list.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
     let pair = |name: &[u8]| {

@@ -27,6 +27,12 @@ use super::request_match::RequestMatch;
 use crate::cx::RequestCx;
 use crate::reject::{Reason, Reject};
 
+/// Finds a key set by its name.
+pub type FindKeys<'a> = dyn Fn(&str) -> Option<Arc<KeySet>> + 'a;
+
+/// A claim and the header it goes into.
+type ClaimHeader = (Box<str>, HeaderName);
+
 /// Longest token that is looked at.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -50,7 +56,7 @@ struct Provider {
     audiences: Box<[Box<str>]>,
     keys: Option<Arc<KeySet>>,
     sources: Box<[usize]>,
-    claim_headers: Box<[(Box<str>, HeaderName)]>,
+    claim_headers: Box<[ClaimHeader]>,
     forward_token: bool,
     /// Seconds.
     leeway: i64,
@@ -71,10 +77,7 @@ struct Verified {
 impl Policy {
     /// Compiles the wire form. `keys` finds a key set by name; without one, tokens of that provider cannot be checked
     /// yet and the configuration is good all the same.
-    pub fn new(
-        config: &v1::Authentication,
-        keys: &dyn Fn(&str) -> Option<Arc<KeySet>>,
-    ) -> Result<Self, ConfigError> {
+    pub fn new(config: &v1::Authentication, keys: &FindKeys<'_>) -> Result<Self, ConfigError> {
         let mut sources = Vec::new();
         let providers: Box<[Provider]> = config
             .providers
@@ -187,7 +190,7 @@ impl Policy {
 impl Provider {
     fn new(
         config: &v1::JwtProvider,
-        keys: &dyn Fn(&str) -> Option<Arc<KeySet>>,
+        keys: &FindKeys<'_>,
         sources: &mut Vec<Source>,
     ) -> Result<Self, ConfigError> {
         if config.issuer.is_empty() {

@@ -169,16 +169,13 @@ mod tests {
     #[test]
     fn threads_never_pass_the_limit_together() {
         let limits = limits(8);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..1000 {
-                        let slot = limits.request();
-                        assert!(slot.is_err() || limits.usage().requests <= 8 + 4);
-                    }
-                });
+        let take_often = || {
+            for _ in 0..1000 {
+                let slot = limits.request();
+                assert!(slot.is_err() || limits.usage().requests <= 8 + 4);
             }
-        });
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(take_often))));
         assert_eq!(limits.usage().requests, 0);
     }
 }

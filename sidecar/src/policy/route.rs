@@ -62,8 +62,11 @@ struct Match {
     path: Option<PathMatch>,
     method: Option<Method>,
     headers: Box<[HeaderPattern]>,
-    query: Box<[(Box<str>, ValuePattern)]>,
+    query: Box<[QueryPattern]>,
 }
+
+/// Name and value of a query parameter.
+type QueryPattern = (Box<str>, ValuePattern);
 
 #[derive(Debug)]
 enum PathMatch {
@@ -211,7 +214,7 @@ fn normal(field: &'static str, text: &str) -> Result<Box<str>, ConfigError> {
         .map_err(|_| ConfigError::invalid(field, text, "write a path that begins with `/`"))
 }
 
-fn query_pattern(config: &v1::QueryMatch) -> Result<(Box<str>, ValuePattern), ConfigError> {
+fn query_pattern(config: &v1::QueryMatch) -> Result<QueryPattern, ConfigError> {
     use v1::query_match::Value;
     let value = match &config.value {
         Some(Value::Exact(exact)) => ValuePattern::Exact(exact.as_bytes().into()),

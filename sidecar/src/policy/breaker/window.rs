@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const SLOTS: u64 = 10;
+const SLOTS: usize = 10;
 
 /// Counts of the last while.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Window {
     base: Option<Instant>,
     /// The newest slot.
     newest: u64,
-    slots: [(u32, u32); SLOTS as usize],
+    slots: [(u32, u32); SLOTS],
 }
 
 impl Window {
@@ -51,7 +51,7 @@ impl Window {
         let base = *self.base.get_or_insert(now);
         let passed = now.saturating_duration_since(base).as_nanos() / self.slot.as_nanos();
         let at = u64::try_from(passed).unwrap_or(u64::MAX).max(self.newest);
-        for old in (self.newest..at).take(index(SLOTS - 1) + 1) {
+        for old in (self.newest..at).take(SLOTS) {
             self.slots[index(old + 1)] = (0, 0);
         }
         self.newest = at;
@@ -59,7 +59,7 @@ impl Window {
 }
 
 fn index(slot: u64) -> usize {
-    usize::try_from(slot % SLOTS).unwrap_or_default()
+    usize::try_from(slot % SLOTS as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
         window.add(false, start + Duration::from_secs(5));
         assert_eq!(window.counts(start + Duration::from_millis(9_999)), (2, 1));
         assert_eq!(window.counts(start + Duration::from_secs(10)), (1, 0));
-        assert_eq!(window.counts(start + Duration::from_secs(3600)), (0, 0));
+        assert_eq!(window.counts(start + Duration::from_hours(1)), (0, 0));
     }
 
     proptest! {
@@ -90,7 +90,7 @@ mod tests {
                 at += if list.is_empty() { 0 } else { step };
                 list.push((at / 1000, failed));
                 window.add(failed, start + Duration::from_millis(at));
-                let fresh = || list.iter().filter(|(slot, _)| slot + SLOTS > at / 1000);
+                let fresh = || list.iter().filter(|(slot, _)| slot + SLOTS as u64 > at / 1000);
                 let naive = (fresh().count(), fresh().filter(|(_, failed)| *failed).count());
                 let (requests, failures) = window.counts(start + Duration::from_millis(at));
                 prop_assert_eq!((requests as usize, failures as usize), naive);

@@ -13,7 +13,7 @@ const OVERHEAD: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Store {
-    entries: HashMap<Arc<str>, (u64, Arc<Entry>)>,
+    entries: HashMap<Arc<str>, Kept>,
     /// Keys by when they were stored.
     order: BTreeMap<u64, Arc<str>>,
     turn: u64,
@@ -21,11 +21,17 @@ pub(super) struct Store {
     limit: usize,
 }
 
+/// The turn it was stored in, and the answer.
+type Kept = (u64, Arc<Entry>);
+
+/// What the answer varies by, with the values of the request it answered.
+pub(super) type Vary = Box<[(HeaderName, Option<HeaderValue>)]>;
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) vary: Box<[(HeaderName, Option<HeaderValue>)]>,
+    pub(super) vary: Vary,
     pub(super) body: Bytes,
     pub(super) public: bool,
     pub(super) stored: Instant,

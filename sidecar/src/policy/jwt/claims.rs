@@ -1,5 +1,7 @@
 //! What a token says, and how it goes into headers.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 use serde_json::{Map, Value};
 
@@ -52,21 +54,10 @@ impl Claims {
     /// if it cannot be carried without being read as something else: a control character, blanks at an end (which
     /// receivers drop), a comma in a list's item, nothing at all. The header then stays away, as if the claim did.
     pub(super) fn header_value(&self, path: &str) -> Option<HeaderValue> {
-        let mut text = String::new();
-        match self.get(path)? {
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let start = text.len() + usize::from(index > 0);
-                    text.push_str(if index > 0 { "," } else { "" });
-                    push_scalar(&mut text, item)?;
-                    let item = text.get(start..).unwrap_or_default();
-                    if item.contains(',') || item.trim() != item || item.is_empty() {
-                        return None;
-                    }
-                }
-            }
-            scalar => push_scalar(&mut text, scalar)?,
-        }
+        let text = match self.get(path)? {
+            Value::Array(items) => items.iter().map(list_item).collect::<Option<Vec<_>>>()?.join(","),
+            value => scalar(value)?.into_owned(),
+        };
         if text.is_empty()
             || text.len() > MAX_HEADER
             || text.trim() != text
@@ -88,14 +79,17 @@ fn find<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     })
 }
 
-fn push_scalar(text: &mut String, value: &Value) -> Option<()> {
+fn list_item(value: &Value) -> Option<Cow<'_, str>> {
+    scalar(value).filter(|text| !text.is_empty() && text.trim() == *text && !text.contains(','))
+}
+
+fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(value) => text.push_str(value),
-        Value::Number(value) => text.push_str(&value.to_string()),
-        Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-    Some(())
 }
 
 #[expect(

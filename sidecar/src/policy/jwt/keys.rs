@@ -31,7 +31,7 @@ struct Key {
     kind: Kind,
     /// The only algorithm it may be used with, where it says so.
     algorithm: Option<Algorithm>,
-    key: DecodingKey,
+    material: DecodingKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl Key {
         }
         let algorithm =
             jwk.alg.as_deref().map(str::parse).transpose().map_err(|_| "its `alg` is not supported")?;
-        let (kind, key) = match (&*jwk.kty, &*jwk.crv) {
+        let (kind, material) = match (&*jwk.kty, &*jwk.crv) {
             ("RSA", _) => (Kind::Rsa, rsa(&jwk)?),
             ("EC", "P-256") => (Kind::P256, curve(&jwk, 32)?),
             ("EC", "P-384") => (Kind::P384, curve(&jwk, 48)?),
@@ -143,7 +143,7 @@ impl Key {
             }
             _ => return Err("its `kty` or `crv` is not supported"),
         };
-        let key = Self { id: jwk.kid, kind, algorithm: None, key };
+        let key = Self { id: jwk.kid, kind, algorithm: None, material };
         if algorithm.is_some_and(|algorithm| !key.fits(algorithm)) {
             return Err("its `alg` does not fit its `kty`");
         }
@@ -170,7 +170,8 @@ impl Key {
     }
 
     fn signed(&self, token: &Token<'_>) -> bool {
-        crypto::verify(token.signature, token.signed.as_bytes(), &self.key, token.algorithm).unwrap_or(false)
+        crypto::verify(token.signature, token.signed.as_bytes(), &self.material, token.algorithm)
+            .unwrap_or(false)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use weft_api::v1;
 
 /// Seconds looked back at.
-const WINDOW: u64 = 10;
+const WINDOW: usize = 10;
 
 /// Counts requests and retries, one slot per second.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub struct Budget {
     percent: AtomicU32,
     min_per_second: AtomicU32,
     base: Instant,
-    requests: [Slot; WINDOW as usize],
-    retries: [Slot; WINDOW as usize],
+    requests: [Slot; WINDOW],
+    retries: [Slot; WINDOW],
 }
 
 /// The second it is about in the upper half, the count in the lower.
@@ -54,7 +54,7 @@ impl Budget {
     pub fn retry(&self, now: Instant) -> bool {
         let second = self.second(now);
         let allowed = sum(&self.requests, second) * u64::from(self.percent.load(Ordering::Relaxed)) / 100
-            + u64::from(self.min_per_second.load(Ordering::Relaxed)) * WINDOW;
+            + u64::from(self.min_per_second.load(Ordering::Relaxed)) * WINDOW as u64;
         let allow = sum(&self.retries, second) < allowed;
         if allow {
             Slot::of(&self.retries, second).add(second);
@@ -64,13 +64,13 @@ impl Budget {
 
     /// Seconds since the base, from 1, so that an empty slot is of no second.
     fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.base).as_secs() + WINDOW
+        now.saturating_duration_since(self.base).as_secs() + WINDOW as u64
     }
 }
 
 impl Slot {
-    fn of(slots: &[Self; WINDOW as usize], second: u64) -> &Self {
-        let index = usize::try_from(second % WINDOW).unwrap_or_default();
+    fn of(slots: &[Self; WINDOW], second: u64) -> &Self {
+        let index = usize::try_from(second % WINDOW as u64).unwrap_or_default();
         &slots[index]
     }
 
@@ -86,8 +86,8 @@ impl Slot {
     }
 }
 
-fn sum(slots: &[Slot; WINDOW as usize], second: u64) -> u64 {
-    slots.iter().map(|slot| slot.count_since(second.saturating_sub(WINDOW))).sum()
+fn sum(slots: &[Slot; WINDOW], second: u64) -> u64 {
+    slots.iter().map(|slot| slot.count_since(second.saturating_sub(WINDOW as u64))).sum()
 }
 
 #[cfg(test)]

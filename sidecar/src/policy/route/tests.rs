@@ -1,17 +1,19 @@
 //! Each part of a match, precedence by order, weights, and a naive reference that matching must agree with.
 
 use proptest::prelude::*;
+use v1::header_match::Value;
 use v1::path_match::Path;
+use v1::query_match::Value as Query;
 
 use super::*;
 use crate::policy::fixture;
 
-fn path(path: Path) -> Option<v1::PathMatch> {
-    Some(v1::PathMatch { path: Some(path) })
+fn path(path: Path) -> v1::PathMatch {
+    v1::PathMatch { path: Some(path) }
 }
 
 fn prefix(text: &str) -> v1::RouteMatch {
-    v1::RouteMatch { path: path(Path::Prefix(text.into())), ..Default::default() }
+    v1::RouteMatch { path: Some(path(Path::Prefix(text.into()))), ..Default::default() }
 }
 
 fn route(name: &str, matches: Vec<v1::RouteMatch>) -> v1::Route {
@@ -29,7 +31,7 @@ fn select(table: &Table, target: &str) -> Option<(String, String)> {
     let headers = fixture::headers(&[("x-version", "v2"), ("x-version", "v3")]);
     let selected = table.select(&mut cx, query, &headers)?;
     assert_eq!(cx.route.as_deref(), Some(&*selected.route.name));
-    Some((selected.route.name.to_string(), cx.path.as_str()[..selected.prefix].to_owned()))
+    Some((selected.route.name.to_string(), cx.path.as_str().get(..selected.prefix).unwrap().to_owned()))
 }
 
 fn matches(config: v1::RouteMatch, target: &str) -> bool {
@@ -41,7 +43,7 @@ fn the_first_route_that_matches_wins() {
     let table = table(vec![
         route(
             "exact",
-            vec![v1::RouteMatch { path: path(Path::Exact("/api/a".into())), ..Default::default() }],
+            vec![v1::RouteMatch { path: Some(path(Path::Exact("/api/a".into()))), ..Default::default() }],
         ),
         route("long", vec![prefix("/api/"), prefix("/v2")]),
         route("rest", vec![]),
@@ -67,7 +69,8 @@ fn a_prefix_matches_whole_segments() {
 
 #[test]
 fn a_regex_matches_the_whole_path() {
-    let regex = |text: &str| v1::RouteMatch { path: path(Path::Regex(text.into())), ..Default::default() };
+    let regex =
+        |text: &str| v1::RouteMatch { path: Some(path(Path::Regex(text.into()))), ..Default::default() };
     assert!(matches(regex("/users/[0-9]+"), "/users/42"));
     assert!(!matches(regex("/users/[0-9]+"), "/users/42/orders"));
     assert!(!matches(regex("users"), "/users"));
@@ -86,7 +89,6 @@ fn methods_hosts_and_headers_must_match() {
         let header = v1::HeaderMatch { name: "x-version".into(), value };
         matches(v1::RouteMatch { headers: vec![header], ..Default::default() }, "/")
     };
-    use v1::header_match::Value;
     assert!(header(Some(Value::Exact("v2".into()))) && header(Some(Value::Exact("v3".into()))));
     assert!(!header(Some(Value::Exact("v".into()))));
     assert!(header(Some(Value::Regex("v[0-9]".into()))) && !header(Some(Value::Regex("v".into()))));
@@ -95,19 +97,18 @@ fn methods_hosts_and_headers_must_match() {
 
 #[test]
 fn query_parameters_are_compared_decoded_and_the_first_decides() {
-    use v1::query_match::Value;
-    let query = |name: &str, value: Option<Value>, target: &str| {
+    let query = |name: &str, value: Option<Query>, target: &str| {
         let query = vec![v1::QueryMatch { name: name.into(), value }];
         matches(v1::RouteMatch { query, ..Default::default() }, target)
     };
-    let exact = |text: &str| Some(Value::Exact(text.into()));
+    let exact = |text: &str| Some(Query::Exact(text.into()));
     assert!(query("a", exact("1"), "/?b=2&a=1"));
     assert!(query("a", exact("x y&z"), "/?a=x+y%26z"));
     assert!(query("a b", exact(""), "/?a%20b"));
     assert!(query("a", exact("100%"), "/?a=100%"));
     assert!(!query("a", exact("2"), "/?a=1&a=2"));
     assert!(!query("a", exact("1"), "/"));
-    assert!(query("a", Some(Value::Regex("[0-9]+".into())), "/?a=42"));
+    assert!(query("a", Some(Query::Regex("[0-9]+".into())), "/?a=42"));
     assert!(query("a", None, "/?a") && !query("a", None, "/?ab"));
 }
 
@@ -127,8 +128,8 @@ fn requests_are_divided_by_weight() {
 #[test]
 fn what_does_not_compile_is_refused() {
     let refused = |config| Table::new(&v1::Routes { routes: vec![route("bad", vec![config])] }).is_err();
-    assert!(refused(v1::RouteMatch { path: path(Path::Regex("(".into())), ..Default::default() }));
-    assert!(refused(v1::RouteMatch { path: path(Path::Exact("x".into())), ..Default::default() }));
+    assert!(refused(v1::RouteMatch { path: Some(path(Path::Regex("(".into()))), ..Default::default() }));
+    assert!(refused(v1::RouteMatch { path: Some(path(Path::Exact("x".into()))), ..Default::default() }));
     assert!(refused(v1::RouteMatch { method: "G T".into(), ..Default::default() }));
     let header = v1::HeaderMatch { name: "a b".into(), value: None };
     assert!(refused(v1::RouteMatch { headers: vec![header], ..Default::default() }));
@@ -151,14 +152,12 @@ fn naive(
         _ => true,
     };
     let header_fits = |wanted: &v1::HeaderMatch| match &wanted.value {
-        Some(v1::header_match::Value::Exact(v)) => {
-            headers.iter().any(|(n, value)| *n == wanted.name && value == v)
-        }
+        Some(Value::Exact(v)) => headers.iter().any(|(n, value)| *n == wanted.name && value == v),
         _ => headers.iter().any(|(n, _)| *n == wanted.name),
     };
     let query_fits = |wanted: &v1::QueryMatch| {
         let first = query.split('&').filter_map(|p| p.split_once('=')).find(|(n, _)| *n == wanted.name);
-        first.is_some_and(|(_, v)| wanted.value == Some(v1::query_match::Value::Exact(v.to_owned())))
+        first.is_some_and(|(_, v)| wanted.value == Some(Query::Exact(v.to_owned())))
     };
     path_fits
         && (config.method.is_empty() || config.method == method)
@@ -169,15 +168,15 @@ fn naive(
 fn route_match() -> impl Strategy<Value = v1::RouteMatch> {
     let path = prop_oneof![
         Just(None),
-        "(/[ab]{1,2}){1,3}".prop_map(|text| path(Path::Exact(text))),
+        "(/[ab]{1,2}){1,3}".prop_map(|text| Some(path(Path::Exact(text)))),
         "(/[ab]{1,2}){0,2}/?"
             .prop_filter("begins with /", |t| t.starts_with('/'))
-            .prop_map(|t| path(Path::Prefix(t))),
+            .prop_map(|t| Some(path(Path::Prefix(t)))),
     ];
     let header = ("[xy]", prop::option::of("[01]"))
-        .prop_map(|(name, value)| v1::HeaderMatch { name, value: value.map(v1::header_match::Value::Exact) });
-    let query = ("[pq]", "[01]")
-        .prop_map(|(name, value)| v1::QueryMatch { name, value: Some(v1::query_match::Value::Exact(value)) });
+        .prop_map(|(name, value)| v1::HeaderMatch { name, value: value.map(Value::Exact) });
+    let query =
+        ("[pq]", "[01]").prop_map(|(name, value)| v1::QueryMatch { name, value: Some(Query::Exact(value)) });
     let lists = (prop::collection::vec(header, 0..2), prop::collection::vec(query, 0..2));
     (path, "|GET|POST", lists).prop_map(|(path, method, (headers, query))| v1::RouteMatch {
         path,

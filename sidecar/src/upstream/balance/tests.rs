@@ -28,14 +28,14 @@ fn random(n: u64) -> u64 {
     hash::mix(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn shares(balancer: &Balancer, picks: u64) -> Vec<f64> {
+fn shares(balancer: &Balancer, picks: u32) -> Vec<f64> {
     let now = Instant::now();
     let mut counts = vec![0u32; balancer.endpoints().len()];
     for n in 0..picks {
-        let picked = balancer.pick(&Ask { random: random(n), ..Ask::default() }, now).unwrap();
+        let picked = balancer.pick(&Ask { random: random(n.into()), ..Ask::default() }, now).unwrap();
         counts[picked.index()] += 1;
     }
-    counts.iter().map(|count| f64::from(*count) / picks as f64).collect()
+    counts.iter().map(|count| f64::from(*count) / f64::from(picks)).collect()
 }
 
 fn eject(balancer: &Balancer, index: usize, now: Instant) {
