@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 use crate::drain::Tasks;
 use crate::reject::{Reason, Reject};
-use crate::settings::Settings;
-use crate::telemetry::Telemetry;
+use crate::settings::{Mode, Settings};
+use crate::telemetry::{Direction, Telemetry};
 use crate::tls::TlsMaterial;
 use snapshot::{Destination, Snapshot};
 
@@ -141,6 +141,11 @@ impl Shared {
             }
         };
         timeout(WANTED_DEADLINE, arrives).await.unwrap_or_else(|_| Err(Reason::NotReady.into()))
+    }
+
+    /// Which way requests to destinations go: outbound beside a workload, or through a gateway.
+    pub fn direction(&self) -> Direction {
+        if self.settings.mode == Some(Mode::Gateway) { Direction::Gateway } else { Direction::Outbound }
     }
 
     /// Counts one more request in flight until the guard is dropped.

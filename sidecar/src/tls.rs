@@ -1,6 +1,8 @@
 //! TLS of the data plane: ready-made configurations per certificate, replaced together when the certificate is renewed.
 //! Leaves out where certificates come from (`certs.rs`) and who may talk to whom (the policies).
 
+pub mod accept;
+
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};

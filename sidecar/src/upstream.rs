@@ -1,3 +1,6 @@
 //! Upstreams: the endpoints of a destination, which of them serves the next attempt, and the connections to them.
 
 pub mod balance;
+pub mod connect;
+pub mod outgoing;
+pub mod pool;

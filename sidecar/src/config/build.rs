@@ -4,15 +4,22 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
     Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, OutboundListener,
     ProxyConfig, Resources, Snapshot,
 };
+use crate::policy::ConfigError;
+use crate::policy::breaker::Breaker;
+use crate::policy::fault::Faults;
+use crate::policy::outlier;
+use crate::policy::retry::{self, budget::Budget};
+use crate::upstream::balance::Balancer;
 
 /// Name of the resources there is only one of.
 pub const SELF: &str = "self";
@@ -29,7 +36,7 @@ pub fn index(resources: impl IntoIterator<Item = v1::Resource>) -> Resources {
 
 /// The snapshot these resources make. What did not change since `previous` is taken from there.
 pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<v1::ResourceError>> {
-    let mut builder = Builder { resources: &resources, errors: Vec::new() };
+    let mut builder = Builder { resources: &resources, previous, errors: Vec::new() };
     let proxy = builder.proxy();
     let inbound = builder.inbound();
     let gateway = builder.gateway();
@@ -45,6 +52,7 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
 
 struct Builder<'a> {
     resources: &'a Resources,
+    previous: &'a Snapshot,
     errors: Vec<v1::ResourceError>,
 }
 
@@ -57,7 +65,7 @@ impl Builder<'_> {
 
     fn inbound(&mut self) -> Option<Arc<InboundConfig>> {
         let Some(Body::Inbound(inbound)) = self.body(Kind::Inbound, SELF) else { return None };
-        let made = inbound_config(inbound);
+        let made = inbound_config(inbound, self.previous.inbound.as_deref());
         self.keep(Kind::Inbound, SELF, made).map(Arc::new)
     }
 
@@ -71,12 +79,73 @@ impl Builder<'_> {
         let mut all = HashMap::new();
         for ((kind, name), resource) in self.resources {
             let (Kind::Destination, Some(Body::Destination(spec))) = (kind, &resource.body) else { continue };
-            let made = destination(name, spec);
+            let previous = self.previous.destinations.get(name.as_str());
+            let made_of = self.versions(name);
+            if let Some(same) = previous.filter(|previous| previous.made_of == made_of) {
+                all.insert(Arc::clone(&same.name), Arc::clone(same));
+                continue;
+            }
+            let made = self.destination(name, spec, previous.map(|previous| &**previous));
             if let Some(made) = self.keep(Kind::Destination, name, made) {
-                all.insert(Arc::clone(&made.name), Arc::new(made));
+                all.insert(Arc::clone(&made.name), Arc::new(Destination { made_of, ..made }));
             }
         }
         all
+    }
+
+    /// Versions of all resources that a destination is made of.
+    fn versions(&self, name: &str) -> Vec<String> {
+        [Kind::Destination, Kind::Endpoints, Kind::Routes]
+            .into_iter()
+            .map(|kind| {
+                self.resources.get(&(kind, name.to_owned())).map(|r| r.version.clone()).unwrap_or_default()
+            })
+            .collect()
+    }
+
+    fn destination(
+        &self,
+        name: &str,
+        spec: &v1::Destination,
+        previous: Option<&Destination>,
+    ) -> Result<Destination, Wrong> {
+        let now = Instant::now();
+        let none = v1::Endpoints::default();
+        let endpoints = match self.body(Kind::Endpoints, name) {
+            Some(Body::Endpoints(endpoints)) => endpoints,
+            _ => &none,
+        };
+        let lb = spec.load_balancing.as_ref();
+        let balancer = Balancer::new(lb, endpoints, previous.map(|p| &p.balancer), now).map_err(words)?;
+        let breaker = spec.breaker.as_ref();
+        let kept = previous.and_then(|p| p.breaker.clone()).filter(|kept| kept.fits(breaker));
+        let limits = previous.map_or_else(Arc::default, |p| Arc::clone(&p.limits));
+        limits.update(spec.limits.as_ref());
+        let retries = spec.retries.as_ref();
+        let budget = match previous {
+            Some(previous) => Arc::clone(&previous.budget),
+            None => Arc::new(Budget::new(retries, now)),
+        };
+        budget.update(retries);
+        Ok(Destination {
+            name: name.into(),
+            service: spec.service.as_str().into(),
+            port: port_number(spec.port, "port")?,
+            protocol: spec.protocol(),
+            mtls: spec.mtls.as_ref().map(mtls_peer).transpose()?,
+            timeout: millis(spec.timeout_ms),
+            connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
+            idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
+            balancer,
+            breaker: kept.or_else(|| Breaker::new(breaker)),
+            outlier: outlier::Policy::new(spec.outlier.as_ref()),
+            retry: retry::Policy::new(retries),
+            budget,
+            limits,
+            faults: Faults::new(&spec.faults).map_err(words)?,
+            made_of: Vec::new(),
+            metrics: previous.map_or_else(OnceLock::new, |p| p.metrics.clone()),
+        })
     }
 
     fn body(&self, kind: Kind, name: &str) -> Option<&'_ Body> {
@@ -131,7 +200,9 @@ fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener
     })
 }
 
-fn inbound_config(inbound: &v1::Inbound) -> Result<InboundConfig, Wrong> {
+fn inbound_config(inbound: &v1::Inbound, previous: Option<&InboundConfig>) -> Result<InboundConfig, Wrong> {
+    let limits = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits));
+    limits.update(inbound.limits.as_ref());
     Ok(InboundConfig {
         identity: inbound.identity.parse().map_err(|e| format!("identity: {e}"))?,
         ports: inbound.ports.iter().map(inbound_port).collect::<Result<_, _>>()?,
@@ -139,6 +210,7 @@ fn inbound_config(inbound: &v1::Inbound) -> Result<InboundConfig, Wrong> {
             v1::MtlsMode::Unspecified => v1::MtlsMode::Strict,
             given => given,
         },
+        limits,
     })
 }
 
@@ -152,7 +224,7 @@ fn inbound_port(port: &v1::InboundPort) -> Result<Arc<InboundPort>, Wrong> {
         protocol: port.protocol(),
         listen,
         app: address(&port.app, "ports.app")?,
-        port: u16::try_from(port.port).map_err(|_| format!("ports.port: {} is not a port", port.port))?,
+        port: port_number(port.port, "ports.port")?,
     }))
 }
 
@@ -171,16 +243,12 @@ fn gateway_config(gateway: &v1::Gateway) -> Result<GatewayConfig, Wrong> {
     })
 }
 
-fn destination(name: &str, spec: &v1::Destination) -> Result<Destination, Wrong> {
-    Ok(Destination {
-        name: name.into(),
-        service: spec.service.as_str().into(),
-        protocol: spec.protocol(),
-        mtls: spec.mtls.as_ref().map(mtls_peer).transpose()?,
-        timeout: millis(spec.timeout_ms),
-        connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
-        idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
-    })
+/// The words of an error and of its cause.
+fn words(error: ConfigError) -> Wrong {
+    match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 fn mtls_peer(mtls: &v1::Mtls) -> Result<MtlsPeer, Wrong> {
@@ -193,6 +261,10 @@ fn mtls_peer(mtls: &v1::Mtls) -> Result<MtlsPeer, Wrong> {
 
 fn millis(ms: u64) -> Option<Duration> {
     (ms > 0).then(|| Duration::from_millis(ms))
+}
+
+fn port_number(port: u32, field: &str) -> Result<u16, Wrong> {
+    u16::try_from(port).map_err(|_| format!("{field}: {port} is not a port"))
 }
 
 fn address(text: &str, field: &str) -> Result<SocketAddr, Wrong> {

@@ -4,11 +4,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use weft_api::spiffe::SpiffeId;
 use weft_api::v1;
+
+use crate::policy::breaker::Breaker;
+use crate::policy::fault::Faults;
+use crate::policy::limits::Limits;
+use crate::policy::outlier;
+use crate::policy::retry::{self, budget::Budget};
+use crate::telemetry::Direction;
+use crate::telemetry::metrics::{Metrics, PeerMetrics};
+use crate::upstream::balance::Balancer;
 
 /// One whole configuration.
 #[derive(Debug, Default)]
@@ -95,6 +104,15 @@ pub struct InboundConfig {
     pub ports: Vec<Arc<InboundPort>>,
     /// What is asked of peers.
     pub mtls: v1::MtlsMode,
+    /// What may be in flight at once.
+    pub limits: Arc<Limits>,
+}
+
+impl InboundConfig {
+    /// The port of this name.
+    pub fn port(&self, name: &str) -> Option<&Arc<InboundPort>> {
+        self.ports.iter().find(|port| &*port.name == name)
+    }
 }
 
 /// One port of the workload.
@@ -141,6 +159,8 @@ pub struct Destination {
     pub name: Arc<str>,
     /// `shop/user`.
     pub service: Arc<str>,
+    /// Number of the service's port.
+    pub port: u16,
     /// What it speaks.
     pub protocol: v1::Protocol,
     /// Identities that may serve it and the TLS name to send; none: no mutual TLS.
@@ -151,6 +171,30 @@ pub struct Destination {
     pub connect_timeout: Duration,
     /// Pooled connections unused for longer are closed.
     pub idle_timeout: Duration,
+    /// Its endpoints and the choice among them.
+    pub balancer: Balancer,
+    /// Its circuit breaker, kept over updates.
+    pub breaker: Option<Arc<Breaker>>,
+    /// When an endpoint is left out.
+    pub outlier: Option<outlier::Policy>,
+    /// When a request is sent again.
+    pub retry: retry::Policy,
+    /// How often requests may be sent again.
+    pub budget: Arc<Budget>,
+    /// What may be in flight at once.
+    pub limits: Arc<Limits>,
+    /// Faults to inject.
+    pub faults: Faults,
+    /// Versions of the resources it was made of.
+    pub made_of: Vec<String>,
+    pub(super) metrics: OnceLock<Arc<PeerMetrics>>,
+}
+
+impl Destination {
+    /// Its counters, resolved at the first use.
+    pub fn metrics(&self, direction: Direction, metrics: &Metrics) -> &Arc<PeerMetrics> {
+        self.metrics.get_or_init(|| metrics.peer(direction, &self.name))
+    }
 }
 
 /// Who must be at the other end.

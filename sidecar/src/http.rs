@@ -1,0 +1,13 @@
+//! HTTP under the two paths: hyper's glue, bodies, header hygiene, the way a request is entered and a refusal answered.
+//! Leaves out every decision about a request: those are policies.
+
+pub mod answer;
+pub mod body;
+pub mod deadline;
+pub mod enter;
+pub mod exchange;
+pub mod exec;
+pub mod headers;
+pub mod replay;
+pub mod serve;
+pub mod upgrade;

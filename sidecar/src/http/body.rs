@@ -1,0 +1,173 @@
+//! The one body type of the data plane: hyper's own passed through, something short of ours, or a body kept for a
+//! retry. What must happen when a body has ended (a connection goes back to its pool, a request is counted) hangs on it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::replay::Replay;
+
+/// A request's or an answer's body.
+#[derive(Debug)]
+pub struct Body {
+    inner: Inner,
+    ended: Option<OnEnd>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Replay(Replay),
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// All of it has passed; with its trailers.
+    Complete(Option<&'a HeaderMap>),
+    /// It broke off, or nobody wanted the rest.
+    Aborted,
+}
+
+/// Called once, when a body has ended or is dropped before.
+struct OnEnd(Option<Box<dyn FnOnce(End<'_>)>>);
+
+impl fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnEnd")
+    }
+}
+
+impl OnEnd {
+    fn call(&mut self, end: End<'_>) {
+        if let Some(call) = self.0.take() {
+            call(end);
+        }
+    }
+}
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        self.call(End::Aborted);
+    }
+}
+
+impl Body {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self { inner: Inner::Empty, ended: None }
+    }
+
+    /// These bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self { inner: Inner::Full(bytes.into()), ended: None }
+    }
+
+    /// As hyper received it.
+    pub fn incoming(incoming: Incoming) -> Self {
+        let inner = if incoming.is_end_stream() { Inner::Empty } else { Inner::Incoming(incoming) };
+        Self { inner, ended: None }
+    }
+
+    /// One that can be sent again.
+    pub fn replay(replay: Replay) -> Self {
+        Self { inner: Inner::Replay(replay), ended: None }
+    }
+
+    /// Calls this once the body has ended, after what was to be called before.
+    #[must_use]
+    pub fn on_end(mut self, call: impl FnOnce(End<'_>) + 'static) -> Self {
+        let earlier = self.ended.take();
+        self.ended = Some(OnEnd(Some(match earlier {
+            None => Box::new(call),
+            Some(mut earlier) => Box::new(move |end| {
+                earlier.call(end);
+                call(end);
+            }),
+        })));
+        self
+    }
+
+    /// What hyper received, where nothing of it has been read yet.
+    pub fn into_incoming(mut self) -> Option<Incoming> {
+        match std::mem::replace(&mut self.inner, Inner::Empty) {
+            Inner::Incoming(incoming) => Some(incoming),
+            _ => None,
+        }
+    }
+
+    fn complete(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(mut ended) = self.ended.take() {
+            ended.call(End::Complete(trailers));
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.inner {
+            Inner::Empty => None,
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.inner = Inner::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Inner::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Inner::Replay(replay) => ready!(Pin::new(replay).poll_frame(cx)),
+        };
+        match &frame {
+            None => this.complete(None),
+            Some(Ok(frame)) if frame.is_trailers() => this.complete(frame.trailers_ref()),
+            Some(Ok(_)) if this.inner.is_end_stream() => this.complete(None),
+            Some(_) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Incoming(incoming) => incoming.size_hint(),
+            Inner::Replay(replay) => replay.size_hint(),
+        }
+    }
+}
+
+impl Inner {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Replay(replay) => replay.is_end_stream(),
+        }
+    }
+}
+
+impl Drop for Body {
+    /// hyper does not poll a body it knows to be at its end.
+    fn drop(&mut self) {
+        if self.ended.is_some() && self.inner.is_end_stream() {
+            self.complete(None);
+        }
+    }
+}

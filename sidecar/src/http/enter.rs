@@ -1,0 +1,190 @@
+//! Where a request enters a path: checks what hyper does not, brings it into the one form all steps see (origin-form
+//! target with the normalised path, one `Host`, no hop-by-hop headers), and fills the [`RequestCx`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, HOST, HeaderMap};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderName, HeaderValue, Method, Version, request};
+use tokio::time::Instant;
+use weft_api::names::HEADER_REQUEST_ID;
+
+use super::headers::strip_request;
+use super::serve::Head;
+use crate::cx::{ConnCx, RequestCx};
+use crate::policy::path::NormalPath;
+use crate::reject::{Reason, Reject};
+use crate::telemetry::{Direction, Telemetry};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static(HEADER_REQUEST_ID);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Ids from outside are kept up to this length.
+const MAX_ID: usize = 128;
+
+/// A request that has entered.
+#[derive(Debug)]
+pub struct Entered {
+    /// What the steps share.
+    pub cx: RequestCx,
+    /// The protocol it wants to switch to.
+    pub upgrade: Option<HeaderValue>,
+    /// Why it must be refused at once.
+    pub refused: Option<Reject>,
+}
+
+/// Lets a request in.
+pub fn enter(
+    direction: Direction,
+    conn: &Arc<ConnCx>,
+    telemetry: &Telemetry,
+    parts: &mut request::Parts,
+    head: Head,
+) -> Entered {
+    let started = Instant::now();
+    let mut refused =
+        head.bad.then(|| Reject::new(Reason::BadRequest).because("ambiguous framing or bare LF"));
+    let host = authority(parts).unwrap_or_else(|reject| {
+        refused.get_or_insert(reject);
+        Box::default()
+    });
+    let path = target(parts).unwrap_or_else(|reject| {
+        refused.get_or_insert(reject);
+        NormalPath::parse("/").expect("the root is a normal path")
+    });
+    let upgrade = strip_request(&mut parts.headers);
+    if direction == Direction::Gateway {
+        from_outside(conn, parts);
+    }
+    let trace = telemetry.trace(&mut parts.headers);
+    trace.inject(&mut parts.headers);
+    let cx = RequestCx {
+        id: request_id(&mut parts.headers),
+        client_ip: client_ip(direction, conn, &parts.headers),
+        grpc: is_grpc(&parts.headers),
+        conn: Arc::clone(conn),
+        trace,
+        started,
+        method: parts.method.clone(),
+        version: parts.version,
+        host,
+        path,
+        claims: None,
+        route: None,
+        rule: None,
+        destination: None,
+        endpoint: None,
+        attempts: 0,
+    };
+    Entered { cx, upgrade, refused }
+}
+
+/// The authority without port, lower case, from the target or from the one `Host` there must be (RFC 9112, section 3.2);
+/// leaves exactly that one `Host`.
+fn authority(parts: &mut request::Parts) -> Result<Box<str>, Reject> {
+    let bad = |why: &'static str| Reject::new(Reason::BadRequest).because(why);
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("more than one Host"));
+    }
+    if let Some(authority) = parts.uri.authority() {
+        let host = lower(authority.host());
+        if first.is_none_or(|first| first.as_bytes() != authority.as_str().as_bytes()) {
+            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("bad authority"))?;
+            parts.headers.insert(HOST, value);
+        }
+        return Ok(host);
+    }
+    match first {
+        None if parts.version == Version::HTTP_10 => Ok(Box::default()),
+        None => Err(bad("no Host")),
+        Some(value) if value.is_empty() => Ok(Box::default()),
+        Some(value) => {
+            let text = value.to_str().map_err(|_| bad("bad Host"))?;
+            let authority: http::uri::Authority = text.parse().map_err(|_| bad("bad Host"))?;
+            if text.contains('@') {
+                return Err(bad("bad Host"));
+            }
+            Ok(lower(authority.host()))
+        }
+    }
+}
+
+fn lower(host: &str) -> Box<str> {
+    host.to_ascii_lowercase().into()
+}
+
+/// Normalises the path and leaves the target in origin-form, with the query as it came.
+fn target(parts: &mut request::Parts) -> Result<NormalPath, Reject> {
+    if parts.method == Method::CONNECT {
+        return NormalPath::parse("/");
+    }
+    let path = NormalPath::parse(parts.uri.path())?;
+    let absolute = parts.uri.authority().is_some();
+    if path.as_str() != parts.uri.path() {
+        let text = match parts.uri.query() {
+            Some(query) => format!("{}?{query}", path.as_str()),
+            None => path.as_str().to_owned(),
+        };
+        let target = PathAndQuery::try_from(text).map_err(|_| Reject::new(Reason::BadRequest))?;
+        parts.uri = Uri::from(target);
+    } else if absolute {
+        let target = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    }
+    Ok(path)
+}
+
+/// Nobody outside may speak for the mesh; what a gateway knows about the client it says itself.
+fn from_outside(conn: &ConnCx, parts: &mut request::Parts) {
+    let headers = &mut parts.headers;
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-weft-")).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+    headers.remove(REQUEST_ID);
+    let client = conn.peer.ip();
+    let chain = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}, {client}"),
+        None => client.to_string(),
+    };
+    if let Ok(chain) = HeaderValue::try_from(chain) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    let scheme = if conn.tls { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+fn request_id(headers: &mut HeaderMap) -> Box<str> {
+    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_ID) {
+        return id.into();
+    }
+    let mut text = uuid::Uuid::encode_buffer();
+    let id: &str = uuid::Uuid::from_u128(rand::random()).simple().encode_lower(&mut text);
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    id.into()
+}
+
+/// Inside the mesh the gateway's word counts: the last hop of `x-forwarded-for`, from a peer with an identity.
+fn client_ip(direction: Direction, conn: &ConnCx, headers: &HeaderMap) -> IpAddr {
+    let peer = conn.peer.ip();
+    if direction != Direction::Inbound || conn.identity.is_none() {
+        return peer;
+    }
+    let last = headers.get_all(&FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
+    last.and_then(|chain| chain.rsplit(',').next()).and_then(|hop| hop.trim().parse().ok()).unwrap_or(peer)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}

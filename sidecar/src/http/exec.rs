@@ -1,0 +1,18 @@
+//! Runs what hyper spawns (the streams of HTTP/2) on the current thread.
+
+use std::future::Future;
+
+use crate::drain::Tasks;
+
+/// Spawns onto the current thread's `LocalSet`, drained with the worker.
+#[derive(Clone, Debug)]
+pub struct LocalExec(pub Tasks);
+
+impl<F> hyper::rt::Executor<F> for LocalExec
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn_local(future);
+    }
+}

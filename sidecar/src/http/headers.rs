@@ -1,0 +1,127 @@
+//! Header hygiene: what concerns one connection only is taken out (RFC 9110, section 7.6.1), framing is left to hyper.
+//! Edits in place; a request without such headers costs a few look-ups.
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+};
+use http::header::{TRANSFER_ENCODING, UPGRADE};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Takes hop-by-hop headers and those that `Connection` names out of a request. Returns the protocol it wants to switch
+/// to, which the caller puts back once it knows that the next hop can do that.
+pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = strip(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    // `te: trailers` is how gRPC asks for trailers and must reach the application; nothing else of TE does.
+    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    if !trailers {
+        headers.remove(TE);
+    }
+    upgrade.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// The same for an answer.
+pub fn strip_answer(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    headers.remove(PROXY_AUTHENTICATE);
+    strip(headers)
+}
+
+/// Asks the next hop to switch to this protocol, or tells the hop before that it has been done.
+pub fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Makes this answer the last one on its HTTP/1.1 connection.
+pub fn put_close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.remove(UPGRADE);
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    // hyper has decoded the framing and writes its own.
+    headers.remove(TRANSFER_ENCODING);
+    if !headers.contains_key(CONNECTION) {
+        return None;
+    }
+    let mut wants_upgrade = false;
+    let mut nominated: Vec<HeaderName> = Vec::new();
+    for token in headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b',')) {
+        let token = token.trim_ascii();
+        if token.eq_ignore_ascii_case(b"upgrade") {
+            wants_upgrade = true;
+        } else if !token.eq_ignore_ascii_case(b"close")
+            && !token.eq_ignore_ascii_case(b"keep-alive")
+            && let Ok(name) = HeaderName::from_bytes(token)
+        {
+            nominated.push(name);
+        }
+    }
+    headers.remove(CONNECTION);
+    for name in nominated.into_iter().filter(may_be_nominated) {
+        headers.remove(name);
+    }
+    upgrade.filter(|_| wants_upgrade)
+}
+
+/// What the mesh itself relies on cannot be taken out by a client's `Connection` header.
+fn may_be_nominated(name: &HeaderName) -> bool {
+    use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST};
+    let kept = [&HOST, &CONTENT_LENGTH, &AUTHORIZATION, &COOKIE, &TE];
+    let text = name.as_str();
+    !kept.contains(&name) && !text.starts_with("x-") && !text.starts_with("grpc-") && text != "traceparent"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(given: &[(&'static str, &'static str)], left: &[&str], upgrade: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let found = strip_request(&mut headers);
+        assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), upgrade, "{given:?}");
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, left, "{given:?}");
+    }
+
+    #[test]
+    fn hop_by_hop_headers_are_taken_out() {
+        check(&[("host", "a"), ("connection", "keep-alive"), ("keep-alive", "5")], &["host"], None);
+        check(
+            &[("host", "a"), ("connection", "foo, close"), ("foo", "1"), ("bar", "2")],
+            &["bar", "host"],
+            None,
+        );
+        check(&[("te", "trailers")], &["te"], None);
+        check(&[("te", "gzip, trailers")], &[], None);
+        check(&[("proxy-connection", "x"), ("transfer-encoding", "chunked")], &[], None);
+    }
+
+    #[test]
+    fn an_upgrade_is_taken_out_and_told() {
+        check(&[("connection", "Upgrade"), ("upgrade", "websocket")], &[], Some("websocket"));
+        check(&[("upgrade", "websocket")], &[], None);
+        check(
+            &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "x")],
+            &[],
+            None,
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_nominate_what_the_mesh_relies_on() {
+        check(
+            &[("connection", "x-request-id, authorization, host"), ("x-request-id", "1"), ("host", "a")],
+            &["host", "x-request-id"],
+            None,
+        );
+    }
+}

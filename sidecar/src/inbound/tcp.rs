@@ -1,0 +1,45 @@
+//! The inbound path of a raw connection: allowed as a whole or not at all, then bytes both ways.
+
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Peer;
+use crate::net::copy::{Raw, copy};
+use crate::net::stream::Stream;
+use crate::net::worker::Worker;
+use crate::reject::{Reason, Reject};
+use crate::telemetry::Direction;
+use crate::upstream::connect::CONNECT_TIMEOUT;
+
+/// Serves one raw connection of a peer.
+pub async fn handle(worker: &Rc<Worker>, stream: Stream, peer: &Peer) {
+    let mut raw = Raw::new(Direction::Inbound, &peer.conn, &peer.metrics);
+    raw.destination = Some(peer.port.name.clone());
+    raw.endpoint = Some(peer.port.app);
+    let result = steps(&mut raw, stream, peer).await;
+    raw.close(worker, result);
+}
+
+async fn steps(raw: &mut Raw, stream: Stream, peer: &Peer) -> Result<(), Reject> {
+    allowed(peer)?;
+    let app = connect(peer).await?;
+    copy(raw, stream, Stream::Plain(app)).await;
+    Ok(())
+}
+
+fn allowed(peer: &Peer) -> Result<(), Reject> {
+    if peer.refused { Err(Reason::PeerUnauthenticated.into()) } else { Ok(()) }
+}
+
+async fn connect(peer: &Peer) -> Result<TcpStream, Reject> {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer.port.app)).await;
+    let stream = connected
+        .map_err(|_| Reject::new(Reason::AppUnavailable).because("connecting took too long"))?
+        .map_err(|error| Reject::new(Reason::AppUnavailable).because(error.to_string()))?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    Ok(stream)
+}

@@ -1,0 +1,173 @@
+//! Listeners: which ones a snapshot asks for, opening and closing them as snapshots change, and the accept loops. An
+//! unchanged listener is left alone, and closing one leaves its accepted connections alone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::worker::{Accepted, Lane, dispatch};
+use crate::config::Shared;
+use crate::config::snapshot::{OutboundListener, Snapshot};
+use crate::drain::Tasks;
+
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Through which listener a connection came in. Only names: what they stand for is read from the current snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A port of the workload, by name.
+    Inbound(Arc<str>),
+    /// Any port of the workload; the original destination says which.
+    InboundRedirected,
+    /// One destination.
+    Outbound(OutboundListener),
+    /// Any destination; the original destination or the authority says which.
+    OutboundRedirected,
+    /// A listener at the edge, by name.
+    Gateway(Arc<str>),
+}
+
+/// A listener as a snapshot asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    address: SocketAddr,
+    entry: Entry,
+}
+
+/// The listeners that are open.
+#[derive(Debug)]
+pub struct Listeners {
+    shared: Arc<Shared>,
+    lanes: Arc<[Lane]>,
+    tasks: Tasks,
+    open: HashMap<String, (Wanted, SocketAddr, CancellationToken)>,
+}
+
+impl Listeners {
+    /// None yet.
+    pub fn new(shared: &Arc<Shared>, lanes: Arc<[Lane]>) -> Self {
+        Self { shared: Arc::clone(shared), lanes, tasks: shared.tasks.sibling(), open: HashMap::new() }
+    }
+
+    /// Opens what this snapshot asks for and closes what it no longer does. Returns the first failure; all others are
+    /// opened all the same.
+    pub fn follow(&mut self, snapshot: &Snapshot) -> std::io::Result<()> {
+        let wanted = wanted(&self.shared, snapshot);
+        self.open.retain(|name, (open, _, close)| {
+            let keep = wanted.get(name) == Some(open);
+            if !keep {
+                close.cancel();
+            }
+            keep
+        });
+        let mut result = Ok(());
+        for (name, wanted) in wanted {
+            if self.open.contains_key(&name) {
+                continue;
+            }
+            if let Err(error) = self.open(&name, wanted) {
+                warn!(listener = name, %error, "listener cannot be opened");
+                result = result.and(Err(error));
+            }
+        }
+        self.publish();
+        result
+    }
+
+    /// Closes all of them.
+    pub fn close(&mut self) {
+        for (_, _, close) in self.open.values() {
+            close.cancel();
+        }
+        self.open.clear();
+    }
+
+    fn open(&mut self, name: &str, wanted: Wanted) -> std::io::Result<()> {
+        let listener = bind(wanted.address)?;
+        let address = listener.local_addr()?;
+        let close = CancellationToken::new();
+        info!(listener = name, %address, "listening");
+        let accept = accept(TcpListener::from_std(listener)?, Arc::clone(&self.lanes), wanted.entry.clone());
+        let closed = close.clone();
+        self.tasks.spawn("accept", async move {
+            tokio::select! { () = accept => {}, () = closed.cancelled() => {} }
+        });
+        self.open.insert(name.to_owned(), (wanted, address, close));
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let addresses = self.open.iter().map(|(name, (_, address, _))| (name.clone(), *address));
+        let addresses: HashMap<_, _> = addresses.collect();
+        self.shared.bound.send_modify(|bound| {
+            let mut all: HashMap<_, _> = HashMap::clone(bound);
+            all.retain(|name, _| !is_ours(name));
+            all.extend(addresses);
+            *bound = Arc::new(all);
+        });
+    }
+}
+
+/// Whether this name of a bound address is one of a data-plane listener, not of admin, health or metrics.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("inbound") || name.starts_with("outbound") || name.starts_with("gateway")
+}
+
+fn wanted(shared: &Shared, snapshot: &Snapshot) -> HashMap<String, Wanted> {
+    let mut all = HashMap::new();
+    let mut add = |name: String, address: SocketAddr, entry: Entry| {
+        all.insert(name, Wanted { address, entry });
+    };
+    for port in snapshot.inbound.iter().flat_map(|inbound| &inbound.ports) {
+        if let Some(address) = port.listen {
+            add(format!("inbound/{}", port.name), address, Entry::Inbound(Arc::clone(&port.name)));
+        }
+    }
+    for to in &snapshot.proxy.outbound {
+        add(format!("outbound/{}", to.destination), to.listen, Entry::Outbound(to.clone()));
+    }
+    for listener in snapshot.gateway.iter().flat_map(|gateway| &gateway.listeners) {
+        let name = Arc::clone(&listener.name);
+        add(format!("gateway/{name}"), listener.listen, Entry::Gateway(name));
+    }
+    if let (Some(address), true) = (shared.settings.inbound_addr, snapshot.inbound.is_some()) {
+        add("inbound".into(), address, Entry::InboundRedirected);
+    }
+    if let Some(address) = shared.settings.outbound_addr {
+        add("outbound".into(), address, Entry::OutboundRedirected);
+    }
+    all
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn accept(listener: TcpListener, lanes: Arc<[Lane]>, entry: Entry) {
+    loop {
+        // A worker registers the socket with its own runtime, so it leaves this one first.
+        let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+        match accepted {
+            // Linux hands TCP_NODELAY down from the listener.
+            Ok((stream, peer)) => dispatch(&lanes, Accepted { stream, peer, entry: entry.clone() }).await,
+            Err(error) => {
+                warn!(%error, "connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

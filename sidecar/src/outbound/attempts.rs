@@ -1,0 +1,280 @@
+//! Sends a request to an endpoint of its destination, and again where its policies say so: picks the endpoint, asks the
+//! breaker, waits between attempts, keeps the deadline, and tells breaker, balancer and outlier detection how it ended.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+use weft_api::v1::Protocol;
+
+use crate::config::snapshot::Destination;
+use crate::cx::RequestCx;
+use crate::http::body::{Body, End};
+use crate::http::deadline;
+use crate::http::upgrade::{Inward, conclude};
+use crate::net::worker::Worker;
+use crate::policy::breaker::{Permit, Transition};
+use crate::policy::limits::Slot;
+use crate::policy::outcome::Outcome;
+use crate::policy::retry::{Attempt, Next};
+use crate::reject::{Reason, Reject};
+use crate::telemetry::Direction;
+use crate::upstream::balance::{Ask, Endpoint, Picked};
+use crate::upstream::connect::{CONNECT_TIMEOUT, Speaks, Target};
+use crate::upstream::outgoing::{Failure, Outgoing};
+use crate::upstream::pool::Connection;
+
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Everything the attempts of one request share.
+struct Run<'a> {
+    worker: &'a Rc<Worker>,
+    destination: &'a Arc<Destination>,
+    cx: &'a mut RequestCx,
+    outgoing: Outgoing,
+    deadline: Instant,
+    /// Indices of endpoints tried.
+    tried: Vec<usize>,
+}
+
+/// An attempt that ended: with an answer, or without.
+struct Ended {
+    result: Result<Answered, Reject>,
+    outcome: Outcome,
+}
+
+/// An answer, and what must be kept until its body has passed.
+struct Answered {
+    answer: Response<Incoming>,
+    connection: Connection,
+    picked: Picked,
+    /// Not yet recorded, because the outcome stands in the trailers.
+    permit: Option<Permit>,
+}
+
+/// Sends the request until there is an answer to pass on, or a refusal. The slot is held until the answer has passed.
+pub async fn run(
+    worker: &Rc<Worker>,
+    destination: &Arc<Destination>,
+    cx: &mut RequestCx,
+    (mut request, body): (Inward, Incoming),
+    slot: Slot,
+) -> Result<Response<Body>, Reject> {
+    let now = Instant::now();
+    let client = request.client.take();
+    let deadline = now + deadline::of(&request.parts.headers, destination.timeout).unwrap_or(NEVER);
+    let keep = destination.retry.replays();
+    if keep {
+        destination.budget.request(now);
+    }
+    let outgoing = Outgoing::new(request, body, keep);
+    let mut run = Run { worker, destination, cx, outgoing, deadline, tried: Vec::new() };
+    let Answered { answer, connection, picked, permit } = run.until_answered().await?;
+    let destination = Arc::clone(destination);
+    let judge = worker.clone();
+    let status = answer.status();
+    let response = conclude(worker, cx, client, answer, (connection, (picked, slot)));
+    Ok(match permit {
+        None => response,
+        Some(permit) => response.map(|body| {
+            body.on_end(move |end| {
+                if let End::Complete(trailers) = end {
+                    let grpc = trailers.and_then(|trailers| trailers.get("grpc-status"));
+                    let outcome = grpc.map_or(Outcome::Status(status), |code| Outcome::grpc(code.as_bytes()));
+                    moved(&judge, &destination, permit.record(outcome, Instant::now()));
+                }
+            })
+        }),
+    })
+}
+
+impl Run<'_> {
+    async fn until_answered(&mut self) -> Result<Answered, Reject> {
+        loop {
+            self.cx.attempts += 1;
+            let ended = self.once().await?;
+            let attempt = Attempt {
+                made: self.cx.attempts,
+                outcome: ended.outcome,
+                replayable: self.outgoing.is_whole() && !self.outgoing.is_upgrade(),
+                others: self.destination.balancer.has_others(&self.tried, Instant::now()),
+            };
+            match self.destination.retry.decide(&attempt, rand::random()) {
+                Next::Stop => return ended.result,
+                Next::Elsewhere => {}
+                Next::After(pause) => {
+                    if !self.may_retry(pause) {
+                        return ended.result;
+                    }
+                    drop(ended);
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn may_retry(&self, pause: Duration) -> bool {
+        let now = Instant::now();
+        let metrics = self.destination.metrics(self.direction(), &self.worker.shared.telemetry.metrics);
+        if now + pause >= self.deadline {
+            return false;
+        }
+        let allowed = self.destination.budget.retry(now);
+        if allowed {
+            metrics.retried();
+        } else {
+            metrics.retry_over_budget();
+        }
+        allowed
+    }
+
+    /// One attempt. An error is a refusal of our own that no other attempt can mend.
+    async fn once(&mut self) -> Result<Ended, Reject> {
+        let started = Instant::now();
+        let permit = self.admit(started)?;
+        let picked = self.pick(started)?;
+        self.cx.endpoint = Some(picked.endpoint().address());
+        let target = target(self.destination, picked.endpoint());
+        let speaks = speaks(self.destination.protocol, picked.endpoint(), self.cx, &self.outgoing);
+        deadline::tell(self.outgoing.headers_mut(), self.deadline, started);
+        let sent = timeout_at(self.deadline, self.outgoing.send(self.worker, target, speaks)).await;
+        let sent = sent.unwrap_or_else(|_| Err(timed_out()));
+        let outcome = match &sent {
+            Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
+            Err(failure) => failure.outcome,
+        };
+        self.judge(&picked, outcome, started);
+        self.tried.push(picked.index());
+        let result = match sent {
+            Ok((answer, connection)) => {
+                let permit = self.record_now(permit, outcome, &answer);
+                Ok(Answered { answer, connection, picked, permit })
+            }
+            Err(failure) => {
+                self.record(permit, outcome);
+                Err(failure.reject)
+            }
+        };
+        Ok(Ended { result, outcome })
+    }
+
+    fn admit(&self, now: Instant) -> Result<Option<Permit>, Reject> {
+        let Some(breaker) = &self.destination.breaker else { return Ok(None) };
+        let permit = breaker.admit(now).map_err(|reject| reject.by(&*self.destination.name))?;
+        moved(self.worker, self.destination, permit.transition());
+        Ok(Some(permit))
+    }
+
+    fn pick(&self, now: Instant) -> Result<Picked, Reject> {
+        let balancer = &self.destination.balancer;
+        let key = balancer.key(self.outgoing.headers(), self.cx.client_ip);
+        let ask = Ask { key, random: rand::random(), tried: &self.tried };
+        balancer
+            .pick(&ask, now)
+            .ok_or_else(|| Reject::new(Reason::NoEndpoints).because(&*self.destination.name))
+    }
+
+    fn judge(&self, picked: &Picked, outcome: Outcome, started: Instant) {
+        let now = Instant::now();
+        picked.answered(outcome, now.saturating_duration_since(started), now);
+        let Some(outlier) = &self.destination.outlier else { return };
+        let balancer = &self.destination.balancer;
+        let ejection = picked.endpoint().ejection();
+        if let Some(time) = outlier.record(ejection, outcome, now, || balancer.peers(now)) {
+            let endpoint = picked.endpoint();
+            warn!(destination = %self.destination.name, instance = %endpoint.instance(), ?time, "endpoint ejected");
+            let metrics = self.destination.metrics(self.direction(), &self.worker.shared.telemetry.metrics);
+            metrics.ejected(balancer.peers(now).ejected);
+        }
+    }
+
+    /// Records an answer, unless its outcome is still to come: gRPC says it in the trailers.
+    fn record_now(
+        &self,
+        permit: Option<Permit>,
+        outcome: Outcome,
+        answer: &Response<Incoming>,
+    ) -> Option<Permit> {
+        let later =
+            self.cx.grpc && outcome == Outcome::Status(StatusCode::OK) && !answer.body().is_end_stream();
+        if later {
+            return permit;
+        }
+        self.record(permit, outcome);
+        None
+    }
+
+    fn record(&self, permit: Option<Permit>, outcome: Outcome) {
+        let transition = permit.and_then(|permit| permit.record(outcome, Instant::now()));
+        moved(self.worker, self.destination, transition);
+    }
+
+    fn direction(&self) -> Direction {
+        self.worker.shared.direction()
+    }
+}
+
+/// Tells log and metric that the breaker has changed its state.
+fn moved(worker: &Worker, destination: &Destination, transition: Option<Transition>) {
+    let Some(transition) = transition else { return };
+    info!(destination = %destination.name, from = ?transition.from, to = ?transition.to, "circuit breaker moved");
+    let metrics = destination.metrics(worker.shared.direction(), &worker.shared.telemetry.metrics);
+    metrics.breaker_moved(transition);
+}
+
+/// Where to connect for this endpoint.
+pub fn target<'a>(destination: &'a Destination, endpoint: &Endpoint) -> Target<'a> {
+    Target {
+        name: &destination.name,
+        address: endpoint.address(),
+        peer: destination.mtls.as_ref().filter(|_| endpoint.is_meshed()),
+        connect_timeout: destination.connect_timeout,
+        idle_timeout: destination.idle_timeout,
+    }
+}
+
+/// Between proxies a request travels in the version it came in; a declared HTTP/2 or gRPC port always gets HTTP/2, and an
+/// application without proxy gets HTTP/2 only where it declares it or the request is gRPC.
+fn speaks(protocol: Protocol, endpoint: &Endpoint, cx: &RequestCx, outgoing: &Outgoing) -> Speaks {
+    match protocol {
+        _ if outgoing.is_upgrade() => Speaks::Http1,
+        Protocol::Http2 | Protocol::Grpc => Speaks::H2,
+        _ if cx.version == Version::HTTP_2 && (endpoint.is_meshed() || cx.grpc) => Speaks::H2,
+        _ => Speaks::Http1,
+    }
+}
+
+fn timed_out() -> Failure {
+    Failure { outcome: Outcome::Timeout, reject: Reason::Timeout.into() }
+}
+
+/// Traffic to what the mesh does not know goes where it was going, as it is.
+pub async fn pass_through(
+    worker: &Rc<Worker>,
+    address: SocketAddr,
+    cx: &mut RequestCx,
+    (mut request, body): (Inward, Incoming),
+) -> Result<Response<Body>, Reject> {
+    let name: Arc<str> = "outside".into();
+    let target = Target {
+        name: &name,
+        address,
+        peer: None,
+        connect_timeout: CONNECT_TIMEOUT,
+        idle_timeout: CONNECT_TIMEOUT,
+    };
+    let client = request.client.take();
+    let mut outgoing = Outgoing::new(request, body, false);
+    let speaks = if cx.version == Version::HTTP_2 { Speaks::H2 } else { Speaks::Http1 };
+    cx.endpoint = Some(address);
+    cx.attempts = 1;
+    let sent = outgoing.send(worker, target, speaks).await;
+    let (answer, connection) = sent.map_err(|failure| failure.reject)?;
+    Ok(conclude(worker, cx, client, answer, (connection, ())))
+}

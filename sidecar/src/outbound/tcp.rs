@@ -1,0 +1,100 @@
+//! The outbound path of a raw connection: an endpoint, a connection to it, then bytes both ways.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::attempts::target;
+use super::destination::{Found, To, find};
+use crate::config::snapshot::Destination;
+use crate::cx::ConnCx;
+use crate::net::copy::{Raw, copy};
+use crate::net::stream::Stream;
+use crate::net::worker::Worker;
+use crate::policy::outcome::Outcome;
+use crate::reject::{Reason, Reject};
+use crate::telemetry::Direction;
+use crate::upstream::balance::Ask;
+use crate::upstream::connect::{CONNECT_TIMEOUT, Speaks, Target, connect};
+
+/// Endpoints tried for one connection.
+const ATTEMPTS: usize = 3;
+
+/// Serves one raw connection of the application.
+pub async fn handle(worker: &Rc<Worker>, stream: Stream, conn: &Arc<ConnCx>, to: &To) {
+    let config = worker.shared.config.load_full();
+    let found = find(worker, &config, to, "").await;
+    let metrics = &worker.shared.telemetry.metrics;
+    let metrics = match &found {
+        Ok(Found::Known(known)) => Arc::clone(known.metrics(Direction::Outbound, metrics)),
+        Ok(Found::Outside(_)) => metrics.peer(Direction::Outbound, "outside"),
+        Err(_) => metrics.peer(Direction::Outbound, "unknown"),
+    };
+    drop(config);
+    let mut raw = Raw::new(Direction::Outbound, conn, &metrics);
+    let result = match found {
+        Ok(found) => steps(worker, &mut raw, stream, found).await,
+        Err(reject) => Err(reject),
+    };
+    raw.close(worker, result);
+}
+
+async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, found: Found) -> Result<(), Reject> {
+    match found {
+        Found::Known(destination) => {
+            raw.destination = Some(Arc::clone(&destination.name));
+            let _slot = destination.limits.connection()?;
+            join(worker, raw, stream, &destination).await
+        }
+        Found::Outside(address) => {
+            let name = Arc::from("outside");
+            let target = Target {
+                name: &name,
+                address,
+                peer: None,
+                connect_timeout: CONNECT_TIMEOUT,
+                idle_timeout: CONNECT_TIMEOUT,
+            };
+            raw.endpoint = Some(address);
+            let (upstream, _) =
+                connect(&worker.shared, target, Speaks::Tcp).await.map_err(|e| Reject::from(&e))?;
+            copy(raw, stream, upstream).await;
+            Ok(())
+        }
+    }
+}
+
+async fn join(
+    worker: &Rc<Worker>,
+    raw: &mut Raw,
+    stream: Stream,
+    destination: &Destination,
+) -> Result<(), Reject> {
+    let mut tried = Vec::new();
+    loop {
+        let started = Instant::now();
+        let ask = Ask { key: None, random: rand::random(), tried: &tried };
+        let picked = destination.balancer.pick(&ask, started).ok_or(Reason::NoEndpoints)?;
+        raw.endpoint = Some(picked.endpoint().address());
+        let connected = connect(&worker.shared, target(destination, picked.endpoint()), Speaks::Tcp).await;
+        let now = Instant::now();
+        let error = match connected {
+            Ok((upstream, _)) => {
+                picked.answered(Outcome::Status(http::StatusCode::OK), now - started, now);
+                copy(raw, stream, upstream).await;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        picked.answered(Outcome::ConnectFailed, now - started, now);
+        if let Some(outlier) = &destination.outlier {
+            let peers = || destination.balancer.peers(now);
+            outlier.record(picked.endpoint().ejection(), Outcome::ConnectFailed, now, peers);
+        }
+        tried.push(picked.index());
+        if tried.len() >= ATTEMPTS || !destination.balancer.has_others(&tried, now) {
+            return Err(Reject::from(&error));
+        }
+    }
+}

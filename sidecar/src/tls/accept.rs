@@ -1,0 +1,119 @@
+//! The accepting side inside the mesh: is it TLS, who is it, and what does ALPN say is inside. The identity is read from
+//! the peer's certificates of every connection, because a resumed session skips the verifier.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use weft_api::names::{ALPN_H2, ALPN_TCP};
+use weft_api::spiffe::SpiffeId;
+use weft_api::tls::{TlsError, peer_identity};
+use weft_api::v1::MtlsMode;
+
+use super::TlsMaterial;
+use crate::net::stream::Stream;
+
+/// First byte of a TLS record with a handshake (RFC 8446, section 5.1); no HTTP method begins with it.
+const HANDSHAKE: u8 = 0x16;
+/// How long a silent client on a permissive port is given to begin TLS before it is taken for plain text.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// What a connection turned out to be.
+#[derive(Debug)]
+pub enum Opened {
+    /// Mutual TLS, or TLS without client certificate where that is permitted.
+    Tls {
+        /// Decrypted bytes.
+        stream: Stream,
+        /// Who it is.
+        identity: Option<Arc<SpiffeId>>,
+        /// What is inside.
+        inside: Inside,
+    },
+    /// Plain text.
+    Plain(TcpStream),
+}
+
+/// What ALPN says is inside a TLS connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// HTTP/1.1, also where ALPN says nothing.
+    Http1,
+    /// HTTP/2.
+    H2,
+    /// Raw TCP.
+    Tcp,
+}
+
+/// Why a connection was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It sent nothing, or not all of its handshake, in time.
+    #[error("handshake took too long")]
+    Timeout,
+    /// It was closed, or its first bytes could not be read.
+    #[error("connection closed before it began")]
+    Closed(#[source] std::io::Error),
+    /// The handshake failed.
+    #[error("TLS handshake failed")]
+    Handshake(#[source] std::io::Error),
+    /// Its certificate names no workload.
+    #[error("peer has no identity")]
+    Identity(#[source] TlsError),
+}
+
+/// Opens an accepted connection as `mode` asks.
+pub async fn open(
+    stream: TcpStream,
+    mode: MtlsMode,
+    material: &TlsMaterial,
+    limit: Duration,
+) -> Result<Opened, AcceptError> {
+    let config = match mode {
+        MtlsMode::Disabled => return Ok(Opened::Plain(stream)),
+        MtlsMode::Permissive => {
+            if !is_tls(&stream, SILENCE).await.unwrap_or(Ok(false))? {
+                return Ok(Opened::Plain(stream));
+            }
+            &material.permissive
+        }
+        MtlsMode::Strict | MtlsMode::Unspecified => {
+            if !is_tls(&stream, limit).await.ok_or(AcceptError::Timeout)?? {
+                return Ok(Opened::Plain(stream));
+            }
+            &material.strict
+        }
+    };
+    timeout(limit, handshake(stream, config, mode)).await.map_err(|_| AcceptError::Timeout)?
+}
+
+/// None: it said nothing in time.
+async fn is_tls(stream: &TcpStream, limit: Duration) -> Option<Result<bool, AcceptError>> {
+    let mut first = [0];
+    let peeked = timeout(limit, stream.peek(&mut first)).await.ok()?;
+    Some(peeked.map(|count| count == 1 && first == [HANDSHAKE]).map_err(AcceptError::Closed))
+}
+
+async fn handshake(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    mode: MtlsMode,
+) -> Result<Opened, AcceptError> {
+    let stream =
+        TlsAcceptor::from(Arc::clone(config)).accept(stream).await.map_err(AcceptError::Handshake)?;
+    let connection = stream.get_ref().1;
+    let identity = match peer_identity(connection.peer_certificates()) {
+        Ok(identity) => Some(Arc::new(identity)),
+        Err(TlsError::NoCertificate) if mode == MtlsMode::Permissive => None,
+        Err(error) => return Err(AcceptError::Identity(error)),
+    };
+    let inside = match connection.alpn_protocol() {
+        Some(ALPN_H2) => Inside::H2,
+        Some(ALPN_TCP) => Inside::Tcp,
+        _ => Inside::Http1,
+    };
+    Ok(Opened::Tls { stream: Stream::Accepted(Box::new(stream)), identity, inside })
+}

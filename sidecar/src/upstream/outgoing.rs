@@ -1,0 +1,241 @@
+//! A request on its way out: its head, kept so that it can be sent again, and its body in one of three states. Brings it
+//! into the form the next hop speaks and sends it on one connection.
+//!
+//! The keep-alive race: a pooled HTTP/1.1 connection may turn out to have been closed by the other end while the request
+//! was under way. Where nothing of the request was written it is sent again on a new connection, whatever it is. Where
+//! something may have been written it is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its
+//! body empty or still whole; a POST is not.
+
+use std::rc::Rc;
+
+use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
+use http::uri::{Authority, Scheme, Uri};
+use http::{Method, Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::connect::{ConnectError, Speaks, Target};
+use super::pool::Connection;
+use crate::http::body::Body;
+use crate::http::headers::put_upgrade;
+use crate::http::replay::Keeper;
+use crate::http::upgrade::Inward;
+use crate::net::worker::Worker;
+use crate::policy::outcome::Outcome;
+use crate::reject::{Reason, Reject};
+
+/// A request on its way out.
+#[derive(Debug)]
+pub struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Source,
+    /// The protocol to switch to.
+    upgrade: Option<HeaderValue>,
+    /// Whether this is the last time it can be sent, so that nothing needs to be kept.
+    last: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    /// Can be sent once.
+    Once(Incoming),
+    /// Can be sent again as long as it is whole.
+    Kept(Keeper),
+    Gone,
+}
+
+/// An attempt without an answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// What retries, breaker and outlier detection judge.
+    pub outcome: Outcome,
+    /// What the client is told if nothing follows.
+    pub reject: Reject,
+}
+
+impl Outgoing {
+    /// Takes a request that has entered; keeps its body where `keep` says that it may be sent again.
+    pub fn new(request: Inward, body: Incoming, keep: bool) -> Self {
+        let Inward { parts, upgrade, .. } = request;
+        let body = match (body.is_end_stream(), keep) {
+            (true, _) => Source::Empty,
+            (false, true) => Source::Kept(Keeper::new(body)),
+            (false, false) => Source::Once(body),
+        };
+        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade, last: false }
+    }
+
+    /// A copy without a body, for a mirror; none where there is a body.
+    pub fn mirror(&self) -> Option<Self> {
+        matches!(self.body, Source::Empty).then(|| Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+            body: Source::Empty,
+            upgrade: None,
+            last: false,
+        })
+    }
+
+    /// Its headers, for edits between attempts.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Its target, for rewrites.
+    pub fn uri_mut(&mut self) -> &mut Uri {
+        &mut self.uri
+    }
+
+    /// Whether it wants to switch protocols.
+    pub fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some() || self.method == Method::CONNECT
+    }
+
+    /// Whether its body can be sent (again) from its start.
+    pub fn is_whole(&self) -> bool {
+        match &self.body {
+            Source::Empty | Source::Once(_) => true,
+            Source::Kept(keeper) => keeper.is_whole(),
+            Source::Gone => false,
+        }
+    }
+
+    /// Sends it on one connection to this target and waits for the head of the answer.
+    pub async fn send(
+        &mut self,
+        worker: &Rc<Worker>,
+        target: Target<'_>,
+        speaks: Speaks,
+    ) -> Result<(Response<Incoming>, Connection), Failure> {
+        let connected = worker.pool.get(worker, target, speaks).await;
+        let mut connection = connected.map_err(|error| unconnected(&error))?;
+        loop {
+            let Some(request) = self.request(speaks) else { return Err(reset("the body is gone")) };
+            let error = match connection.send(request).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(error) => error,
+            };
+            let reused = connection.was_reused();
+            drop(connection);
+            if !(self.take_back(error).map_err(|error| broken(&error))? && reused) {
+                return Err(reset("closed before the request was sent"));
+            }
+            let connected = match speaks {
+                Speaks::H2 => worker.pool.get(worker, target, speaks).await,
+                Speaks::Http1 | Speaks::Tcp => worker.pool.fresh(worker, target).await,
+            };
+            connection = connected.map_err(|error| unconnected(&error))?;
+        }
+    }
+
+    /// Whether it can be sent again on a new connection after this error; the error where it must not be.
+    fn take_back(
+        &mut self,
+        mut error: hyper::client::conn::TrySendError<Request<Body>>,
+    ) -> Result<bool, hyper::Error> {
+        if let Some(unsent) = error.take_message() {
+            if let (Source::Gone, Some(body)) = (&self.body, unsent.into_body().into_incoming()) {
+                self.body = Source::Once(body);
+            }
+            return Ok(self.is_whole());
+        }
+        let error = error.into_error();
+        let closed =
+            error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io(&error);
+        if closed && self.method.is_idempotent() && self.is_whole() { Ok(true) } else { Err(error) }
+    }
+
+    fn request(&mut self, speaks: Speaks) -> Option<Request<Body>> {
+        let body = match std::mem::replace(&mut self.body, Source::Gone) {
+            Source::Empty => {
+                self.body = Source::Empty;
+                Body::empty()
+            }
+            Source::Once(body) => Body::incoming(body),
+            Source::Kept(keeper) if keeper.is_whole() => {
+                let replay = keeper.replay();
+                self.body = Source::Kept(keeper);
+                Body::replay(replay)
+            }
+            Source::Kept(_) | Source::Gone => return None,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = if matches!(self.body, Source::Gone) && self.last {
+            std::mem::take(&mut self.headers)
+        } else {
+            self.headers.clone()
+        };
+        *request.uri_mut() = self.uri.clone();
+        match speaks {
+            Speaks::H2 => as_h2(&mut request),
+            Speaks::Http1 | Speaks::Tcp => as_http1(&mut request, self.upgrade.as_ref()),
+        }
+        Some(request)
+    }
+}
+
+/// HTTP/2 names scheme and authority in the target instead of `Host` (RFC 9113, section 8.3.1).
+fn as_h2(request: &mut Request<Body>) {
+    *request.version_mut() = Version::HTTP_2;
+    let authority = request
+        .headers_mut()
+        .remove(HOST)
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+        .unwrap_or_else(|| Authority::from_static("localhost"));
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// HTTP/1.1 has one `Cookie` line (RFC 9113, section 8.2.3).
+fn as_http1(request: &mut Request<Body>, upgrade: Option<&HeaderValue>) {
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, whole);
+        }
+    }
+    if let Some(protocol) = upgrade {
+        put_upgrade(headers, protocol.clone());
+    }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|io| {
+        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    })
+}
+
+fn unconnected(error: &ConnectError) -> Failure {
+    Failure { outcome: Outcome::ConnectFailed, reject: error.into() }
+}
+
+fn reset(why: &'static str) -> Failure {
+    Failure { outcome: Outcome::Reset, reject: Reject::new(Reason::UpstreamReset).because(why) }
+}
+
+fn broken(error: &hyper::Error) -> Failure {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let detail = format!("{error}: {cause}");
+    let reason = match () {
+        () if error.is_parse() => Reason::UpstreamProtocol,
+        () if error.is_user() => Reason::BadRequest,
+        () => Reason::UpstreamReset,
+    };
+    Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(detail) }
+}

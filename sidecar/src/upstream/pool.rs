@@ -1,0 +1,315 @@
+//! Connections to endpoints and to the application, kept per worker: no locks, no hops between threads.
+//! HTTP/1.1: a stack of unused connections per endpoint, last in first out, so that those not needed end by themselves.
+//! HTTP/2: few connections per endpoint, shared by many streams, another one when all are full.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::debug;
+use weft_api::spiffe::SpiffeId;
+
+use super::connect::{ConnectError, Speaks, Target, connect};
+use crate::http::body::Body;
+use crate::http::exec::LocalExec;
+use crate::http::serve::MAX_HEAD;
+use crate::net::worker::Worker;
+
+/// Unused HTTP/1.1 connections kept per endpoint and worker.
+const MAX_IDLE: usize = 256;
+/// Streams on one HTTP/2 connection before another one is made.
+const STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
+/// All connections a worker has made.
+#[derive(Debug, Default)]
+pub struct Pool {
+    slots: RefCell<HashMap<Key, Rc<Slot>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    speaks: Speaks,
+    secure: bool,
+    name: Arc<str>,
+}
+
+/// Connections to one endpoint.
+#[derive(Debug, Default)]
+struct Slot {
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Shared>>>,
+    connecting: Cell<bool>,
+    connected: Notify,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    peer: Option<Rc<SpiffeId>>,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    peer: Option<Rc<SpiffeId>>,
+    streams: Cell<u32>,
+    idle_since: Cell<Instant>,
+    idle_timeout: Duration,
+}
+
+/// A connection to send one request on.
+#[derive(Debug)]
+pub enum Connection {
+    /// HTTP/1.1, ours alone until it is given back.
+    Http1(Lent),
+    /// One stream of an HTTP/2 connection.
+    H2(Stream),
+}
+
+/// A borrowed HTTP/1.1 connection. Dropped without [`Lent::give_back`] it is closed.
+#[derive(Debug)]
+pub struct Lent {
+    sender: http1::SendRequest<Body>,
+    peer: Option<Rc<SpiffeId>>,
+    slot: Rc<Slot>,
+    idle_timeout: Duration,
+    /// Whether it has carried a request before: only then can it turn out to have been closed meanwhile.
+    pub reused: bool,
+}
+
+/// One stream's share of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Stream {
+    shared: Rc<Shared>,
+}
+
+impl Pool {
+    /// A connection to this target, unused or new.
+    pub async fn get(
+        &self,
+        worker: &Rc<Worker>,
+        target: Target<'_>,
+        speaks: Speaks,
+    ) -> Result<Connection, ConnectError> {
+        let slot = self.slot(target, speaks);
+        match speaks {
+            Speaks::H2 => shared(worker, &slot, target).await.map(Connection::H2),
+            Speaks::Http1 | Speaks::Tcp => match slot.unused(target) {
+                Some(lent) => Ok(Connection::Http1(lent)),
+                None => fresh(worker, &slot, target).await.map(Connection::Http1),
+            },
+        }
+    }
+
+    /// A new HTTP/1.1 connection, past the unused ones: after one of them turned out to be closed.
+    pub async fn fresh(&self, worker: &Rc<Worker>, target: Target<'_>) -> Result<Connection, ConnectError> {
+        let slot = self.slot(target, Speaks::Http1);
+        fresh(worker, &slot, target).await.map(Connection::Http1)
+    }
+
+    fn slot(&self, target: Target<'_>, speaks: Speaks) -> Rc<Slot> {
+        let key = Key {
+            address: target.address,
+            speaks,
+            secure: target.peer.is_some(),
+            name: Arc::clone(target.name),
+        };
+        Rc::clone(self.slots.borrow_mut().entry(key).or_default())
+    }
+
+    /// Closes what has been unused for too long.
+    pub fn sweep(&self, now: Instant) {
+        self.slots.borrow_mut().retain(|_, slot| {
+            slot.idle.borrow_mut().retain(|idle| idle.until > now && !idle.sender.is_closed());
+            slot.shared.borrow_mut().retain(|shared| shared.is_wanted(now));
+            let empty = slot.idle.borrow().is_empty() && slot.shared.borrow().is_empty();
+            !empty || Rc::strong_count(slot) > 1
+        });
+    }
+
+    /// Closes everything unused.
+    pub fn clear(&self) {
+        for slot in self.slots.borrow().values() {
+            slot.idle.borrow_mut().clear();
+            slot.shared.borrow_mut().clear();
+        }
+    }
+}
+
+impl Slot {
+    /// The connection used last that is still open, ready and at the right peer.
+    fn unused(self: &Rc<Self>, target: Target<'_>) -> Option<Lent> {
+        let mut idle = self.idle.borrow_mut();
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            let candidate = idle.get(at)?;
+            if candidate.sender.is_closed() || !is_right(candidate.peer.as_deref(), target) {
+                idle.remove(at);
+            } else if candidate.sender.is_ready() {
+                let Idle { sender, peer, .. } = idle.remove(at);
+                let slot = Rc::clone(self);
+                return Some(Lent { sender, peer, slot, idle_timeout: target.idle_timeout, reused: true });
+            }
+        }
+        None
+    }
+
+    /// The HTTP/2 connection with the fewest streams that takes another one.
+    fn open_stream(&self, target: Target<'_>) -> Option<Stream> {
+        let mut all = self.shared.borrow_mut();
+        all.retain(|shared| !shared.sender.is_closed() && is_right(shared.peer.as_deref(), target));
+        let shared = all.iter().min_by_key(|shared| shared.streams.get())?;
+        (shared.streams.get() < STREAMS).then(|| Stream::open(shared))
+    }
+}
+
+fn is_right(peer: Option<&SpiffeId>, target: Target<'_>) -> bool {
+    match (peer, target.peer) {
+        (Some(found), Some(wanted)) => wanted.identities.contains(found),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+async fn fresh(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Result<Lent, ConnectError> {
+    let (stream, peer) = connect(&worker.shared, target, Speaks::Http1).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(ConnectError::Http)?;
+    worker.tasks.spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, "upstream connection ended");
+        }
+    });
+    let slot = Rc::clone(slot);
+    Ok(Lent { sender, peer: peer.map(Rc::new), slot, idle_timeout: target.idle_timeout, reused: false })
+}
+
+/// A stream on an open connection, or on a new one; while one is being made others wait for it.
+async fn shared(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Result<Stream, ConnectError> {
+    loop {
+        if let Some(stream) = slot.open_stream(target) {
+            return Ok(stream);
+        }
+        if !slot.connecting.replace(true) {
+            break;
+        }
+        slot.connected.notified().await;
+    }
+    let connecting = Connecting(slot);
+    let (stream, peer) = connect(&worker.shared, target, Speaks::H2).await?;
+    let (sender, connection) = http2::Builder::new(LocalExec(worker.tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(ConnectError::Http)?;
+    worker.tasks.spawn_local(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "upstream connection ended");
+        }
+    });
+    let shared = Rc::new(Shared {
+        sender,
+        peer: peer.map(Rc::new),
+        streams: Cell::new(0),
+        idle_since: Cell::new(Instant::now()),
+        idle_timeout: target.idle_timeout,
+    });
+    slot.shared.borrow_mut().push(Rc::clone(&shared));
+    drop(connecting);
+    Ok(Stream::open(&shared))
+}
+
+/// Lets the others try again, however connecting ended.
+struct Connecting<'a>(&'a Slot);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.connected.notify_waiters();
+    }
+}
+
+impl Shared {
+    fn is_wanted(&self, now: Instant) -> bool {
+        let unused = self.streams.get() == 0 && self.idle_since.get() + self.idle_timeout <= now;
+        !unused && !self.sender.is_closed()
+    }
+}
+
+impl Stream {
+    fn open(shared: &Rc<Shared>) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        Self { shared: Rc::clone(shared) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.streams.set(self.shared.streams.get().saturating_sub(1));
+        if self.shared.streams.get() == 0 {
+            self.shared.idle_since.set(Instant::now());
+        }
+    }
+}
+
+impl Connection {
+    /// Sends a request; an error returns it where nothing of it was written.
+    pub async fn send(&mut self, request: Request<Body>) -> Sent {
+        match self {
+            Self::Http1(lent) => lent.sender.try_send_request(request).await,
+            Self::H2(stream) => stream.shared.sender.clone().try_send_request(request).await,
+        }
+    }
+
+    /// Whether it has carried a request before.
+    pub fn was_reused(&self) -> bool {
+        match self {
+            Self::Http1(lent) => lent.reused,
+            Self::H2(_) => true,
+        }
+    }
+
+    /// After the answer has passed whole: the connection may be used again.
+    pub fn give_back(self) {
+        if let Self::Http1(lent) = self {
+            lent.give_back();
+        }
+    }
+}
+
+impl Lent {
+    fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.slot.idle.borrow_mut();
+        if idle.len() < MAX_IDLE {
+            let until = Instant::now() + self.idle_timeout;
+            idle.push(Idle { sender: self.sender, peer: self.peer, until });
+        }
+    }
+}
