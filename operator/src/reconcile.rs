@@ -1,0 +1,176 @@
+//! The operator's one loop: what happened changes the world, what that affects is compiled anew and published, and its
+//! status is written. Everything else only tells this loop what happened (`event`) or carries out what it decided.
+//! Compiling and judging are `weft-core`'s; there is no IO on this path but the authority's first start.
+
+mod admit;
+mod inspect;
+mod keys;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use weft_api::status::Problem;
+use weft_api::v1::Keys;
+use weft_core::world::{Affected, Change, InstanceRef, ObjectRef, World};
+use weft_core::{compile, status};
+
+use crate::attest::JoinTokens;
+use crate::authority::Authority;
+use crate::clock::unix_now;
+use crate::event::Event;
+use crate::jwks::Wanted;
+use crate::metrics::Metrics;
+use crate::publish::Publish;
+use crate::source::{Loaded, Part};
+use crate::status_writer::StatusWriter;
+
+/// How often what proxies report is taken over: bounds what a chatty proxy can cause.
+const REPORTS_EVERY: Duration = Duration::from_millis(500);
+
+/// Owns the world and all that is computed from it.
+pub(crate) struct Reconciler {
+    world: World,
+    publish: Publish,
+    status: StatusWriter,
+    /// Objects in force.
+    objects: BTreeSet<ObjectRef>,
+    keys: BTreeMap<String, Keys>,
+    problems: BTreeMap<Part, Vec<Problem>>,
+    loaded: BTreeSet<Part>,
+    authority: Option<Arc<Authority>>,
+    outlets: Outlets,
+}
+
+/// What the reconciler needs from outside, and where its decisions go.
+pub(crate) struct Outlets {
+    /// Folder of the authority.
+    pub(crate) state: PathBuf,
+    /// Life of certificates, where it overrides the Mesh resource.
+    pub(crate) certificate_lifetime: Option<Duration>,
+    /// Join tokens in force.
+    pub(crate) tokens: watch::Sender<JoinTokens>,
+    /// Key sets to fetch.
+    pub(crate) wanted_keys: watch::Sender<Vec<Wanted>>,
+    /// Taken when the first configuration is in force.
+    pub(crate) in_force: Option<oneshot::Sender<Arc<Authority>>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Reconciler {
+    /// Knows nothing but the key sets that an earlier operator fetched.
+    pub(crate) fn new(outlets: Outlets, kept_keys: Vec<(String, Keys)>) -> Self {
+        let mut reconciler = Self {
+            world: World::default(),
+            publish: Publish::default(),
+            status: StatusWriter::print(),
+            objects: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            loaded: BTreeSet::new(),
+            authority: None,
+            outlets,
+        };
+        for (name, keys) in kept_keys {
+            reconciler.take_keys(name, keys);
+        }
+        reconciler
+    }
+
+    /// Takes what happens until `stopping`.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, stopping: CancellationToken) {
+        let mut reports = tokio::time::interval(REPORTS_EVERY);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return,
+                },
+                _ = reports.tick() => self.take_reports(),
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Loaded(Loaded::Objects(objects)) => self.take_objects(objects),
+            Event::Loaded(Loaded::Instances(instances)) => {
+                self.accept(Part::Instances, vec![Change::ReplaceInstances(instances)]);
+            }
+            Event::Loaded(Loaded::Problems(part, problems)) => self.reject(part, problems),
+            Event::Keys { name, keys } => self.take_keys(name, keys),
+            Event::Open(open) => self.open(*open),
+            Event::Want { stream, destinations } => {
+                self.publish.want(stream, destinations);
+                self.fill();
+            }
+            // Who asked may have gone away meanwhile.
+            Event::Status(answer) => drop(answer.send(self.mesh_status(unix_now()))),
+            Event::World(answer) => drop(answer.send(self.world_view())),
+        }
+    }
+
+    /// The path of every change.
+    fn reconcile(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let mut affected = Affected::default();
+        for change in changes {
+            affected.merge(self.world.apply(change));
+        }
+        for workload in &affected.workloads {
+            for instance in self.publish.served(workload) {
+                self.compile_own(&instance);
+            }
+        }
+        for destination in &affected.destinations {
+            if self.publish.wants(destination) {
+                self.publish.put_destination(destination, compile::destination(&self.world, destination));
+            }
+        }
+        self.fill();
+        for reference in affected.resources {
+            let status = status::of(&self.world, &reference, unix_now());
+            self.status.put(&reference, status.as_ref());
+            if let Some(status) = status {
+                self.world.keep_status(&reference, status);
+            }
+        }
+    }
+
+    /// Compiles what streams lack and sends what is new on its way.
+    fn fill(&mut self) {
+        for instance in self.publish.missing_own() {
+            self.compile_own(&instance);
+        }
+        for destination in self.publish.missing_destinations() {
+            self.publish.put_destination(&destination, compile::destination(&self.world, &destination));
+        }
+        self.publish.flush();
+    }
+
+    /// An instance that is not known (yet, or any more) keeps what it has.
+    fn compile_own(&mut self, instance: &InstanceRef) {
+        if self.world.instance(instance).is_some() {
+            self.publish.put_own(instance, compile::own(&self.world, instance));
+        }
+    }
+
+    fn take_reports(&mut self) {
+        let ended = self.publish.sweep();
+        let gone = ended.into_iter().map(|instance| Change::Report { instance, report: None });
+        let mut changes: Vec<Change> = gone.collect();
+        for (instance, progress) in self.publish.news() {
+            if let Some(report) = progress.report {
+                changes.push(Change::Report { instance, report: Some(report) });
+            }
+        }
+        if !changes.is_empty() {
+            self.reconcile(changes);
+        }
+    }
+}

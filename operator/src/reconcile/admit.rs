@@ -1,0 +1,164 @@
+//! What is let into the world and who may subscribe: whole configurations, one part at a time, the last good one
+//! staying where a new one cannot be used; and proxies, whose certificate must be that of the workload they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tracing::{error, info};
+use weft_api::spiffe::SpiffeId;
+use weft_api::status::Problem;
+use weft_api::v1::Hello;
+use weft_core::instances::Instance;
+use weft_core::world::{Change, InstanceRef, Name, Object, ObjectKind};
+use weft_crds::mesh::{MESH_NAME, MeshSpec};
+
+use super::Reconciler;
+use crate::attest::{JoinToken, JoinTokens};
+use crate::authority::{Authority, AuthorityError};
+use crate::clock::unix_now;
+use crate::event::{Open, OpenError};
+use crate::publish::Subscription;
+use crate::source::{Part, Sourced};
+
+impl Reconciler {
+    /// Takes a whole new configuration, or refuses it as a whole.
+    pub(super) fn take_objects(&mut self, objects: Vec<Sourced>) {
+        if let Err(problem) = self.admit_mesh(&objects) {
+            self.reject(Part::Objects, vec![problem]);
+            return;
+        }
+        let new: BTreeSet<_> = objects.iter().map(|sourced| sourced.object.reference()).collect();
+        let removed = self.objects.difference(&new).cloned().map(Change::Remove);
+        let upserts = objects.into_iter().map(|sourced| Change::Upsert(Box::new(sourced.object)));
+        let changes = removed.chain(upserts).collect();
+        self.objects = new;
+        self.count_objects();
+        self.accept(Part::Objects, changes);
+    }
+
+    /// Puts a part in force.
+    pub(super) fn accept(&mut self, part: Part, changes: Vec<Change>) {
+        if self.problems.remove(&part).is_some() {
+            info!(?part, "configuration is good again");
+        }
+        self.reconcile(changes);
+        self.follow_keys();
+        self.follow_tokens();
+        self.loaded.insert(part);
+        let is_whole = self.loaded.contains(&Part::Objects) && self.loaded.contains(&Part::Instances);
+        if is_whole
+            && let Some(authority) = &self.authority
+            && let Some(in_force) = self.outlets.in_force.take()
+        {
+            let instances = self.world.instances().count();
+            info!(objects = self.objects.len(), instances, "configuration in force");
+            // Nobody waits for it only when the operator is stopping.
+            drop(in_force.send(Arc::clone(authority)));
+        }
+    }
+
+    /// Keeps what is in force and says what is wrong with the new.
+    pub(super) fn reject(&mut self, part: Part, problems: Vec<Problem>) {
+        let kept = self.loaded.contains(&part);
+        for problem in &problems {
+            error!(kept_last_good = kept, "{problem}");
+        }
+        self.outlets.metrics.config_rejected.inc();
+        self.problems.insert(part, problems);
+    }
+
+    /// The trust domain is what all identities start with, so the first one stays.
+    fn admit_mesh(&mut self, objects: &[Sourced]) -> Result<(), Problem> {
+        let is_mesh = |sourced: &&Sourced| {
+            let reference = sourced.object.reference();
+            reference.kind == ObjectKind::Mesh && reference.name.name == MESH_NAME
+        };
+        let sourced = objects.iter().find(is_mesh);
+        let built_in = MeshSpec::default();
+        let spec = match sourced.map(|sourced| &sourced.object) {
+            Some(Object::Mesh(mesh)) => &mesh.spec,
+            _ => &built_in,
+        };
+        self.admit_trust_domain(spec).map_err(|error| Problem {
+            file: sourced.map(|sourced| sourced.file.clone()).unwrap_or_default(),
+            line: sourced.map(|sourced| sourced.line).unwrap_or_default(),
+            column: 0,
+            resource: format!("Mesh {MESH_NAME}"),
+            field: "spec.trustDomain".into(),
+            message: with_causes(&error),
+            remedy: String::new(),
+        })
+    }
+
+    fn admit_trust_domain(&mut self, mesh: &MeshSpec) -> Result<(), AuthorityError> {
+        match &self.authority {
+            Some(authority) => authority.configure(&mesh.trust_domain, &mesh.identity),
+            None => {
+                let (state, lifetime) = (&self.outlets.state, self.outlets.certificate_lifetime);
+                let opened = Authority::open(state, mesh, lifetime, unix_now())?;
+                self.authority = Some(Arc::new(opened));
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers a proxy that wants to subscribe.
+    pub(super) fn open(&mut self, open: Open) {
+        let Open { peer, hello, answer } = open;
+        let subscription = self.subscribe(&peer, hello);
+        // A stream that has ended meanwhile is swept with the next reports.
+        drop(answer.send(subscription));
+        self.fill();
+    }
+
+    fn subscribe(&mut self, peer: &SpiffeId, hello: Hello) -> Result<Subscription, OpenError> {
+        if self.outlets.in_force.is_some() {
+            return Err(OpenError::NoConfiguration);
+        }
+        let workload: Name = hello.workload.parse().map_err(|_| OpenError::Malformed)?;
+        if hello.instance.is_empty() {
+            return Err(OpenError::Malformed);
+        }
+        let owner = Name::new(peer.namespace(), peer.account());
+        if self.world.account_of(&workload) != Some(owner) {
+            return Err(OpenError::NotYours { peer: peer.clone(), workload: hello.workload });
+        }
+        let instance = InstanceRef::new(workload, &hello.instance);
+        Ok(self.publish.open(instance, hello.want.into_iter().collect()))
+    }
+
+    fn follow_tokens(&self) {
+        let token = |instance: &Instance| {
+            let account = self.world.account_of(&Name::new(&instance.namespace, &instance.service))?;
+            JoinToken::from_hex(&instance.token_sha256, &account.namespace, &account.name)
+        };
+        let tokens: JoinTokens = self.world.instances().filter_map(token).collect();
+        self.outlets.tokens.send_if_modified(|known| {
+            let changed = *known != tokens;
+            *known = tokens;
+            changed
+        });
+    }
+
+    fn count_objects(&self) {
+        let mut by_kind: BTreeMap<&str, i64> = BTreeMap::new();
+        for reference in &self.objects {
+            *by_kind.entry(reference.kind.as_str()).or_default() += 1;
+        }
+        let resources = &self.outlets.metrics.resources;
+        resources.reset();
+        for (kind, count) in by_kind {
+            resources.with_label_values(&[kind]).set(count);
+        }
+    }
+}
+
+fn with_causes(error: &AuthorityError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

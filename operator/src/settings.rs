@@ -1,0 +1,207 @@
+//! Every setting of the operator: one table of flag, environment variable, type, default and doc. Nothing else reads
+//! the environment. [`Args`] is what was written, [`Settings`] what it means; the way between them finds all mistakes
+//! and reports them together. What can change while the operator runs is in the resources, not here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// Weft's operator: watches resources, publishes configuration to proxies and issues their identities.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "weft-operator", version)]
+pub struct Args {
+    /// Where resources come from: `dir:PATH` reads the *.yaml files of a directory
+    #[arg(long, env = "WEFT_SOURCE", value_name = "SOURCE")]
+    pub source: String,
+
+    /// Folder that keeps the certificate authority (ca.pem, roots.pem) and holds instances.json; made where missing
+    #[arg(long, env = "WEFT_STATE", value_name = "DIR")]
+    pub state: String,
+
+    /// Where proxies get identities and configuration (gRPC with TLS); port 0 takes any free one
+    #[arg(long, env = "WEFT_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15012")]
+    pub grpc_addr: String,
+
+    /// Where metrics, readiness and status are served (plain HTTP); port 0 takes any free one
+    #[arg(long, env = "WEFT_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15014")]
+    pub admin_addr: String,
+
+    /// Life of a proxy's certificate, for tests (`10s`, `5m`, `24h`); default: what the Mesh resource says
+    #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION")]
+    pub certificate_lifetime: Option<String>,
+
+    /// Which log lines are written, as in `info` or `info,weft_operator=debug`
+    #[arg(long, env = "WEFT_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// How log lines look: `json` or `text`
+    #[arg(long, env = "WEFT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: String,
+}
+
+/// What the settings mean.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where resources come from.
+    pub source: SourceSetting,
+    /// Folder for the certificate authority and the instances.
+    pub state: PathBuf,
+    /// gRPC listener.
+    pub grpc_addr: SocketAddr,
+    /// Admin listener.
+    pub admin_addr: SocketAddr,
+    /// Life of certificates, where it overrides the Mesh resource.
+    pub certificate_lifetime: Option<Duration>,
+    /// Filter of the log.
+    pub log: String,
+    /// Format of the log.
+    pub log_format: LogFormat,
+}
+
+/// Where resources come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSetting {
+    /// The manifests in a directory.
+    Dir(PathBuf),
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// All settings that cannot be used, one line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{} of the settings cannot be used:\n  {}", .0.len(), .0.join("\n  "))]
+pub struct BadSettings(pub Vec<String>);
+
+impl Settings {
+    /// Settings for a directory, with everything else at its default and free ports: for running in-process.
+    pub fn for_dir(manifests: impl Into<PathBuf>, state: impl Into<PathBuf>) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            source: SourceSetting::Dir(manifests.into()),
+            state: state.into(),
+            grpc_addr: any_port,
+            admin_addr: any_port,
+            certificate_lifetime: None,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl TryFrom<Args> for Settings {
+    type Error = BadSettings;
+
+    fn try_from(args: Args) -> Result<Self, BadSettings> {
+        let mut bad = Vec::new();
+        let source = note(&mut bad, "--source", parse_source(&args.source));
+        let grpc_addr = note(&mut bad, "--grpc-addr", parse_addr(&args.grpc_addr));
+        let admin_addr = note(&mut bad, "--admin-addr", parse_addr(&args.admin_addr));
+        let certificate_lifetime = args.certificate_lifetime.as_deref().map(parse_lifetime).transpose();
+        let certificate_lifetime = note(&mut bad, "--certificate-lifetime", certificate_lifetime);
+        note(&mut bad, "--log", EnvFilter::from_str(&args.log).map_err(|error| error.to_string()));
+        let log_format = note(&mut bad, "--log-format", parse_format(&args.log_format));
+        if args.state.is_empty() {
+            bad.push("--state: is empty; name the folder that keeps the operator's state".into());
+        }
+        match (source, grpc_addr, admin_addr, certificate_lifetime, log_format) {
+            (
+                Some(source),
+                Some(grpc_addr),
+                Some(admin_addr),
+                Some(certificate_lifetime),
+                Some(log_format),
+            ) if bad.is_empty() => {
+                let state = PathBuf::from(args.state);
+                let log = args.log;
+                Ok(Self { source, state, grpc_addr, admin_addr, certificate_lifetime, log, log_format })
+            }
+            _ => Err(BadSettings(bad)),
+        }
+    }
+}
+
+fn note<T>(bad: &mut Vec<String>, flag: &str, parsed: Result<T, String>) -> Option<T> {
+    parsed.map_err(|why| bad.push(format!("{flag}: {why}"))).ok()
+}
+
+fn parse_source(text: &str) -> Result<SourceSetting, String> {
+    match text.split_once(':') {
+        Some(("dir", path)) if !path.is_empty() => Ok(SourceSetting::Dir(path.into())),
+        _ => Err(format!("`{text}` is not a source; write dir:PATH")),
+    }
+}
+
+fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address; write IP:PORT, as in 127.0.0.1:15012"))
+}
+
+fn parse_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err(format!("`{text}` is not a format; write json or text")),
+    }
+}
+
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration of at least 1s; write it as in 30s, 5m or 24h");
+    let duration: weft_crds::Duration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::from(duration);
+    if duration < Duration::from_secs(1) { Err(wrong()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(extra: &[&str]) -> Args {
+        let base = ["weft-operator", "--source", "dir:shop", "--state", "state"];
+        Args::try_parse_from(base.iter().chain(extra)).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_loopback_addresses() {
+        let settings = Settings::try_from(args(&[])).unwrap();
+        assert_eq!(settings.source, SourceSetting::Dir("shop".into()));
+        assert_eq!(settings.grpc_addr.to_string(), "127.0.0.1:15012");
+        assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:15014");
+        assert_eq!(settings.certificate_lifetime, None);
+    }
+
+    #[test]
+    fn all_bad_settings_are_reported_at_once() {
+        let flags = [
+            "--source",
+            "file:x",
+            "--grpc-addr",
+            "here",
+            "--certificate-lifetime",
+            "1",
+            "--log-format",
+            "xml",
+        ];
+        let mut written = args(&[]);
+        written.update_from(["weft-operator", "--state", "s"].iter().chain(&flags));
+        let text = Settings::try_from(written).unwrap_err().to_string();
+        for flag in ["--source", "--grpc-addr", "--certificate-lifetime", "--log-format"] {
+            assert!(text.contains(flag), "{flag} missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_a_duration() {
+        let settings = Settings::try_from(args(&["--certificate-lifetime", "90s"])).unwrap();
+        assert_eq!(settings.certificate_lifetime, Some(Duration::from_secs(90)));
+    }
+}
