@@ -118,9 +118,7 @@ impl Policy {
         query: Option<&str>,
         now: i64,
     ) -> Result<Option<String>, Reject> {
-        for name in &self.claim_headers {
-            headers.remove(name);
-        }
+        self.remove_claim_headers(headers);
         let verified = match self.checked(headers, query, now) {
             Ok(Some(verified)) => verified,
             Ok(None) if !self.required || self.is_exempt(cx) => return Ok(None),
@@ -135,6 +133,18 @@ impl Policy {
         cx.claims = Some(Arc::clone(&verified.claims));
         let forward = self.providers.get(verified.provider).is_some_and(|p| p.forward_token);
         Ok(if forward { None } else { self.strip(headers, query) })
+    }
+
+    /// Removes what only this policy may set; `x_user_id` too, which some applications read as `x-user-id`.
+    fn remove_claim_headers(&self, headers: &mut HeaderMap) {
+        for name in &self.claim_headers {
+            headers.remove(name);
+        }
+        let alike = |name: &&HeaderName| self.claim_headers.iter().any(|own| reads_as(name, own));
+        let alike: Vec<HeaderName> = headers.keys().filter(alike).cloned().collect();
+        for name in alike {
+            headers.remove(name);
+        }
     }
 
     fn is_exempt(&self, cx: &RequestCx) -> bool {
@@ -267,6 +277,13 @@ fn claim_header_name(text: &str) -> Result<HeaderName, ConfigError> {
         return Err(ConfigError::invalid(field, text, "name a header of the application, `x-user-id`"));
     }
     Ok(name)
+}
+
+/// Whether two names are the same to an application that takes `_` for `-`, as CGI and its heirs do.
+fn reads_as(name: &HeaderName, own: &HeaderName) -> bool {
+    let (name, own) = (name.as_str(), own.as_str());
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-') || (a == b'-' && b == b'_');
+    name.len() == own.len() && name.bytes().zip(own.bytes()).all(same)
 }
 
 fn malformed() -> Reject {

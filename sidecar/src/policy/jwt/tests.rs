@@ -296,6 +296,9 @@ fn claim_headers_from_outside_are_removed_always() {
     let policy = policy(&config, &issuer.jwks());
     let forged = ("X-User-Id", "1");
     assert!(send(&policy, &[forged, forged], None, NOW).headers.is_empty());
+    let alike = [("x_user_id", "1"), ("X-User_Id", "1"), ("x_user_role", "admin")];
+    assert!(send(&policy, &alike, None, NOW).headers.is_empty());
+    assert_eq!(send(&policy, &[("x_user", "1")], None, NOW).headers.len(), 1);
     let token = format!("Bearer {}", issuer.token(&with("role", Value::Null)));
     let seen = send(&policy, &[forged, ("x-user-role", "admin"), ("authorization", &token)], None, NOW);
     assert_eq!(seen.headers, fixture::headers(&[("x-user-id", "42")]));
