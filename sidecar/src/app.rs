@@ -18,6 +18,7 @@ use weft_api::v1;
 use crate::certs;
 use crate::config::build::{build, index};
 use crate::config::{Shared, client};
+use crate::control;
 use crate::drain::Tasks;
 use crate::net::listen::Listeners;
 use crate::net::worker::{self, Lane, Running};
@@ -93,13 +94,15 @@ impl Proxy {
                     drop(asks);
                 }
                 let mut listeners = Listeners::new(&control.shared, lanes.into());
+                let ports = control::open(&control.shared, finish).await;
                 let followed = listeners.follow(&control.shared.config.load());
-                drop(opened.send(followed));
+                drop(opened.send((ports, followed)));
                 control.run(listeners).await;
             });
         })?;
         let handle = Handle { shared, stop, control: Some(thread) };
-        let followed = open.recv().context("the control thread ended")?;
+        let (ports, followed) = open.recv().context("the control thread ended")?;
+        ports?;
         if !operated {
             followed.context("opening the listeners")?;
         }

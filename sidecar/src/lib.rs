@@ -3,9 +3,11 @@
 //! `inbound` and `outbound` hold the order of the steps; `policy` decides and does no IO; `upstream` knows endpoints,
 //! connections and balancing; `tls` keeps the identity; `config` holds the snapshot every request reads.
 
+pub mod admin;
 pub mod app;
 pub mod certs;
 pub mod config;
+pub mod control;
 pub mod cx;
 pub mod drain;
 pub mod gateway;

@@ -1,10 +1,10 @@
 //! `weft-proxy`: the sidecar, the gateway, and the pod's init step in one binary. Reads the settings, starts the proxy,
 //! waits for a signal, drains.
 
-use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use weft_sidecar::app::{Proxy, Source};
+use weft_sidecar::logging;
 use weft_sidecar::settings::{Mode, Settings};
 
 #[global_allocator]
@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
-    log(&settings)?;
+    logging::init(&settings)?;
     match settings.mode {
         Some(Mode::Init) => anyhow::bail!("init is not part of this build"),
         None | Some(Mode::Gateway) => run(settings),
@@ -33,15 +33,4 @@ fn run(settings: Settings) -> anyhow::Result<()> {
         handle.shutdown(deadline).await;
         Ok(())
     })
-}
-
-fn log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log).context("WEFT_LOG")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if settings.log_format == "json" {
-        log.json().init()
-    } else {
-        log.init()
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
     Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, OutboundListener,
-    ProxyConfig, Resources, Snapshot,
+    ProxyConfig, Resources, Snapshot, Sources,
 };
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
@@ -44,6 +44,11 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
     let errors = builder.errors;
     if !errors.is_empty() {
         return Err(errors);
+    }
+    // Nothing can fail any more: only now may state that is shared with the previous snapshot follow its new policy.
+    inbound.iter().for_each(|inbound| inbound.adopt());
+    for destination in destinations.values() {
+        destination.adopt();
     }
     let hosts = hosts(&resources);
     let unknown = previous.unknown.iter().filter(|name| !destinations.contains_key(*name)).cloned().collect();
@@ -80,72 +85,39 @@ impl Builder<'_> {
         for ((kind, name), resource) in self.resources {
             let (Kind::Destination, Some(Body::Destination(spec))) = (kind, &resource.body) else { continue };
             let previous = self.previous.destinations.get(name.as_str());
-            let made_of = self.versions(name);
+            let made_of = self.sources(name);
             if let Some(same) = previous.filter(|previous| previous.made_of == made_of) {
                 all.insert(Arc::clone(&same.name), Arc::clone(same));
                 continue;
             }
-            let made = self.destination(name, spec, previous.map(|previous| &**previous));
-            if let Some(made) = self.keep(Kind::Destination, name, made) {
-                all.insert(Arc::clone(&made.name), Arc::new(Destination { made_of, ..made }));
-            }
+            let previous = previous.map(|previous| &**previous);
+            let balancer = self.balancer(name, spec, previous);
+            let Some(balancer) = self.keep(Kind::Endpoints, name, balancer) else { continue };
+            let made = destination((name, spec), previous, (balancer, made_of));
+            let made = self.keep(Kind::Destination, name, made);
+            all.extend(made.map(|made| (Arc::clone(&made.name), Arc::new(made))));
         }
         all
     }
 
-    /// Versions of all resources that a destination is made of.
-    fn versions(&self, name: &str) -> Vec<String> {
-        [Kind::Destination, Kind::Endpoints, Kind::Routes]
-            .into_iter()
-            .map(|kind| {
-                self.resources.get(&(kind, name.to_owned())).map(|r| r.version.clone()).unwrap_or_default()
-            })
-            .collect()
+    fn sources(&self, name: &str) -> Sources {
+        let get = |kind| self.resources.get(&(kind, name.to_owned())).cloned();
+        Sources { spec: get(Kind::Destination), endpoints: get(Kind::Endpoints), routes: get(Kind::Routes) }
     }
 
-    fn destination(
+    fn balancer(
         &self,
         name: &str,
         spec: &v1::Destination,
         previous: Option<&Destination>,
-    ) -> Result<Destination, Wrong> {
-        let now = Instant::now();
+    ) -> Result<Balancer, Wrong> {
         let none = v1::Endpoints::default();
         let endpoints = match self.body(Kind::Endpoints, name) {
             Some(Body::Endpoints(endpoints)) => endpoints,
             _ => &none,
         };
-        let lb = spec.load_balancing.as_ref();
-        let balancer = Balancer::new(lb, endpoints, previous.map(|p| &p.balancer), now).map_err(words)?;
-        let breaker = spec.breaker.as_ref();
-        let kept = previous.and_then(|p| p.breaker.clone()).filter(|kept| kept.fits(breaker));
-        let limits = previous.map_or_else(Arc::default, |p| Arc::clone(&p.limits));
-        limits.update(spec.limits.as_ref());
-        let retries = spec.retries.as_ref();
-        let budget = match previous {
-            Some(previous) => Arc::clone(&previous.budget),
-            None => Arc::new(Budget::new(retries, now)),
-        };
-        budget.update(retries);
-        Ok(Destination {
-            name: name.into(),
-            service: spec.service.as_str().into(),
-            port: port_number(spec.port, "port")?,
-            protocol: spec.protocol(),
-            mtls: spec.mtls.as_ref().map(mtls_peer).transpose()?,
-            timeout: millis(spec.timeout_ms),
-            connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
-            idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
-            balancer,
-            breaker: kept.or_else(|| Breaker::new(breaker)),
-            outlier: outlier::Policy::new(spec.outlier.as_ref()),
-            retry: retry::Policy::new(retries),
-            budget,
-            limits,
-            faults: Faults::new(&spec.faults).map_err(words)?,
-            made_of: Vec::new(),
-            metrics: previous.map_or_else(OnceLock::new, |p| p.metrics.clone()),
-        })
+        let known = previous.map(|previous| &previous.balancer);
+        Balancer::new(spec.load_balancing.as_ref(), endpoints, known, Instant::now()).map_err(|e| words(&e))
     }
 
     fn body(&self, kind: Kind, name: &str) -> Option<&'_ Body> {
@@ -158,6 +130,36 @@ impl Builder<'_> {
         })
         .ok()
     }
+}
+
+/// State is taken over from `previous`, but not changed yet.
+fn destination(
+    (name, spec): (&str, &v1::Destination),
+    previous: Option<&Destination>,
+    (balancer, made_of): (Balancer, Sources),
+) -> Result<Destination, Wrong> {
+    let (breaker, retries) = (spec.breaker.as_ref(), spec.retries.as_ref());
+    let kept = previous.and_then(|p| p.breaker.clone()).filter(|kept| kept.fits(breaker));
+    let budget = previous.map(|previous| Arc::clone(&previous.budget));
+    Ok(Destination {
+        name: name.into(),
+        service: spec.service.as_str().into(),
+        port: port_number(spec.port, "port")?,
+        protocol: spec.protocol(),
+        mtls: spec.mtls.as_ref().map(mtls_peer).transpose()?,
+        timeout: millis(spec.timeout_ms),
+        connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
+        idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
+        balancer,
+        breaker: kept.or_else(|| Breaker::new(breaker)),
+        outlier: outlier::Policy::new(spec.outlier.as_ref()),
+        retry: retry::Policy::new(retries),
+        budget: budget.unwrap_or_else(|| Arc::new(Budget::new(retries, Instant::now()))),
+        limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
+        faults: Faults::new(&spec.faults).map_err(|e| words(&e))?,
+        made_of,
+        metrics: previous.map_or_else(OnceLock::new, |previous| previous.metrics.clone()),
+    })
 }
 
 fn hosts(resources: &Resources) -> HashMap<Box<str>, Vec<Arc<str>>> {
@@ -201,8 +203,6 @@ fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener
 }
 
 fn inbound_config(inbound: &v1::Inbound, previous: Option<&InboundConfig>) -> Result<InboundConfig, Wrong> {
-    let limits = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits));
-    limits.update(inbound.limits.as_ref());
     Ok(InboundConfig {
         identity: inbound.identity.parse().map_err(|e| format!("identity: {e}"))?,
         ports: inbound.ports.iter().map(inbound_port).collect::<Result<_, _>>()?,
@@ -210,7 +210,8 @@ fn inbound_config(inbound: &v1::Inbound, previous: Option<&InboundConfig>) -> Re
             v1::MtlsMode::Unspecified => v1::MtlsMode::Strict,
             given => given,
         },
-        limits,
+        limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
+        limits_config: inbound.limits,
     })
 }
 
@@ -244,8 +245,8 @@ fn gateway_config(gateway: &v1::Gateway) -> Result<GatewayConfig, Wrong> {
 }
 
 /// The words of an error and of its cause.
-fn words(error: ConfigError) -> Wrong {
-    match std::error::Error::source(&error) {
+fn words(error: &ConfigError) -> Wrong {
+    match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }

@@ -1,11 +1,14 @@
 //! What the proxy tells the operator about itself, for status, CLI and dashboard.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weft_api::v1::{BreakerReport, Report};
+use tokio::time::Instant;
+use weft_api::v1::{BreakerReport, BreakerState, Report};
 
 use crate::config::Shared;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Destination, Snapshot};
+use crate::policy::breaker::State;
 use crate::telemetry::edge::Edges;
 
 /// Makes reports; remembers what was reported, since edges carry only what is new.
@@ -29,6 +32,21 @@ impl Reporter {
     }
 }
 
-fn breakers(_snapshot: &Snapshot) -> Vec<BreakerReport> {
-    Vec::new()
+fn breakers(snapshot: &Snapshot) -> Vec<BreakerReport> {
+    let now = Instant::now();
+    let report = |destination: &Arc<Destination>| {
+        let breaker = destination.breaker.as_ref()?.snapshot(now);
+        Some(BreakerReport {
+            destination: destination.name.to_string(),
+            state: match breaker.state {
+                State::Closed => BreakerState::Closed,
+                State::Open => BreakerState::Open,
+                State::HalfOpen => BreakerState::HalfOpen,
+            }
+            .into(),
+            failures: breaker.failures,
+            successes: breaker.successes,
+        })
+    };
+    snapshot.destinations.values().filter_map(report).collect()
 }

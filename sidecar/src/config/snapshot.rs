@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use weft_api::spiffe::SpiffeId;
-use weft_api::v1;
+use weft_api::v1::{self, resource::Body};
 
 use crate::policy::breaker::Breaker;
 use crate::policy::fault::Faults;
@@ -106,9 +106,15 @@ pub struct InboundConfig {
     pub mtls: v1::MtlsMode,
     /// What may be in flight at once.
     pub limits: Arc<Limits>,
+    pub(super) limits_config: Option<v1::Limits>,
 }
 
 impl InboundConfig {
+    /// Has what is shared with the previous snapshot follow this one's policy.
+    pub(super) fn adopt(&self) {
+        self.limits.update(self.limits_config.as_ref());
+    }
+
     /// The port of this name.
     pub fn port(&self, name: &str) -> Option<&Arc<InboundPort>> {
         self.ports.iter().find(|port| &*port.name == name)
@@ -185,15 +191,36 @@ pub struct Destination {
     pub limits: Arc<Limits>,
     /// Faults to inject.
     pub faults: Faults,
-    /// Versions of the resources it was made of.
-    pub made_of: Vec<String>,
+    pub(super) made_of: Sources,
     pub(super) metrics: OnceLock<Arc<PeerMetrics>>,
 }
 
+/// The resources that a destination is made of; they all bear its name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Sources {
+    pub(super) spec: Option<Arc<v1::Resource>>,
+    pub(super) endpoints: Option<Arc<v1::Resource>>,
+    pub(super) routes: Option<Arc<v1::Resource>>,
+}
+
 impl Destination {
+    /// Has what is shared with the previous snapshot follow this one's policy.
+    pub(super) fn adopt(&self) {
+        if let Some(Body::Destination(spec)) = self.made_of.spec.as_ref().and_then(|r| r.body.as_ref()) {
+            self.limits.update(spec.limits.as_ref());
+            self.budget.update(spec.retries.as_ref());
+        }
+    }
+
     /// Its counters, resolved at the first use.
     pub fn metrics(&self, direction: Direction, metrics: &Metrics) -> &Arc<PeerMetrics> {
-        self.metrics.get_or_init(|| metrics.peer(direction, &self.name))
+        self.metrics.get_or_init(|| {
+            let peer = metrics.peer(direction, &self.name);
+            if let Some(breaker) = &self.breaker {
+                peer.breaker_state(breaker.state());
+            }
+            peer
+        })
     }
 }
 

@@ -90,3 +90,73 @@ fn a_new_version_replaces_the_old() {
     let mtls = second.destinations[PRODUCT].mtls.as_ref().unwrap();
     assert_eq!(mtls.server_name.to_str(), "other.shop");
 }
+
+fn endpoints(addresses: &[&str]) -> Resource {
+    let endpoint =
+        |address: &&str| v1::Endpoint { address: (*address).to_owned(), ..v1::Endpoint::default() };
+    let endpoints = addresses.iter().map(endpoint).collect();
+    resource(PRODUCT, Body::Endpoints(v1::Endpoints { endpoints }))
+}
+
+fn with_breaker(consecutive_failures: u32, retries: u32) -> Resource {
+    let breaker = v1::CircuitBreaker {
+        consecutive_failures,
+        open_for_ms: 60_000,
+        half_open_requests: 1,
+        ..v1::CircuitBreaker::default()
+    };
+    let mut resource = destination(PRODUCT, "product.shop");
+    resource.version = format!("{consecutive_failures}-{retries}");
+    if let Some(Body::Destination(spec)) = &mut resource.body {
+        spec.breaker = Some(breaker);
+        spec.limits = Some(v1::Limits { requests: retries, ..v1::Limits::default() });
+    }
+    resource
+}
+
+#[test]
+fn new_endpoints_keep_breaker_limits_budget_and_what_is_known_of_the_old_ones() {
+    let delta = upserts(vec![with_breaker(5, 1), endpoints(&["10.0.0.1:80", "10.0.0.2:80"])]);
+    let first = apply(&Snapshot::default(), delta).unwrap();
+    let second = apply(&first, upserts(vec![endpoints(&["10.0.0.2:80", "10.0.0.3:80"])])).unwrap();
+    let (before, after) = (&first.destinations[PRODUCT], &second.destinations[PRODUCT]);
+    assert!(Arc::ptr_eq(before.breaker.as_ref().unwrap(), after.breaker.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(&before.limits, &after.limits) && Arc::ptr_eq(&before.budget, &after.budget));
+    let addresses: Vec<String> =
+        after.balancer.endpoints().iter().map(|endpoint| endpoint.address().to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.2:80", "10.0.0.3:80"]);
+}
+
+#[test]
+fn what_did_not_change_is_not_compiled_again() {
+    let first = apply(&Snapshot::default(), upserts(vec![with_breaker(5, 1)])).unwrap();
+    let second = apply(&first, upserts(vec![destination("shop/user:http", "user.shop")])).unwrap();
+    assert!(Arc::ptr_eq(&first.destinations[PRODUCT], &second.destinations[PRODUCT]));
+}
+
+#[test]
+fn other_breaker_rules_begin_with_a_closed_breaker() {
+    let first = apply(&Snapshot::default(), upserts(vec![with_breaker(5, 1)])).unwrap();
+    let second = apply(&first, upserts(vec![with_breaker(7, 1)])).unwrap();
+    let breaker = |snapshot: &Snapshot| snapshot.destinations[PRODUCT].breaker.clone().unwrap();
+    assert!(!Arc::ptr_eq(&breaker(&first), &breaker(&second)));
+}
+
+#[test]
+fn a_refused_delta_does_not_change_limits_in_use() {
+    let first = apply(&Snapshot::default(), upserts(vec![with_breaker(5, 1)])).unwrap();
+    let limits = Arc::clone(&first.destinations[PRODUCT].limits);
+    let bad = destination("shop/user:http", "not a name");
+    assert!(apply(&first, upserts(vec![with_breaker(5, 2), bad])).is_err());
+    let _one = limits.request().unwrap();
+    assert!(limits.request().is_err());
+    apply(&first, upserts(vec![with_breaker(5, 2)])).unwrap();
+    assert!(limits.request().is_ok());
+}
+
+#[test]
+fn a_bad_endpoint_is_blamed_on_the_endpoints() {
+    let delta = upserts(vec![destination(PRODUCT, "product.shop"), endpoints(&["nowhere"])]);
+    let errors = apply(&Snapshot::default(), delta).unwrap_err();
+    assert_eq!((errors[0].kind(), errors[0].name.as_str()), (Kind::Endpoints, PRODUCT));
+}
