@@ -19,6 +19,8 @@ pub enum Outcome {
     Reset,
     /// No answer in time.
     Timeout,
+    /// The endpoint's proxy is shutting down or not configured yet: its application has not seen the request.
+    TurnedAway,
     /// A limit on this side or the endpoint's proxy refused it: says nothing about health.
     Overflow,
 }
@@ -35,14 +37,18 @@ pub enum Health {
 }
 
 impl Outcome {
-    /// The outcome of an answer with these headers. A refusal for load by the endpoint's own proxy is `Overflow`, so
-    /// that a busy endpoint is never taken for a broken one. `grpc-status` among the headers (an answer of trailers
+    /// The outcome of an answer with these headers. A refusal for load by the endpoint's own proxy is `Overflow`, one
+    /// while it starts or stops `TurnedAway`, so that neither is taken for a broken endpoint. `grpc-status` among the headers (an answer of trailers
     /// only) wins over the HTTP status.
     pub fn answered(status: StatusCode, headers: &HeaderMap) -> Self {
-        if let Some(reason) = headers.get(names::HEADER_REASON)
-            && [Reason::Overflow, Reason::RateLimited].iter().any(|r| r.label() == reason)
-        {
-            return Self::Overflow;
+        if let Some(reason) = headers.get(names::HEADER_REASON) {
+            let any_of = |reasons: [Reason; 2]| reasons.iter().any(|r| r.label() == reason);
+            if any_of([Reason::Overflow, Reason::RateLimited]) {
+                return Self::Overflow;
+            }
+            if any_of([Reason::Draining, Reason::NotReady]) {
+                return Self::TurnedAway;
+            }
         }
         match headers.get("grpc-status") {
             Some(code) => Self::grpc(code.as_bytes()),
@@ -65,7 +71,7 @@ impl Outcome {
                 Health::Bad
             }
             Self::Status(_) | Self::Grpc(_) => Health::Good,
-            Self::Overflow => Health::Unknown,
+            Self::Overflow | Self::TurnedAway => Health::Unknown,
         }
     }
 }
@@ -97,7 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_load_says_nothing_about_health() {
+    fn a_refusal_for_load_or_by_a_proxy_on_its_way_out_says_nothing_about_health() {
+        assert_eq!(answered(503, &[("x-weft-reason", "draining")]), Outcome::TurnedAway);
+        assert_eq!(answered(503, &[("x-weft-reason", "not-ready")]).health(), Health::Unknown);
         assert_eq!(answered(503, &[("x-weft-reason", "overflow")]).health(), Health::Unknown);
         assert_eq!(answered(429, &[("x-weft-reason", "rate-limited")]).health(), Health::Unknown);
         assert_eq!(answered(503, &[("x-weft-reason", "app-unavailable")]).health(), Health::Bad);

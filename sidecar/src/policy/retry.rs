@@ -1,8 +1,8 @@
 //! Retries: whether an attempt may be followed by another, when, and whether the budget still allows it. Stands in
 //! `outbound/attempts.rs`, which counts attempts, waits and picks the endpoints.
 //!
-//! A connection that failed before the request left is always tried elsewhere, even without a policy: nothing can have
-//! been processed. Everything else is retried only where the policy names it and the request can be sent again.
+//! A request whose connection failed, or that a proxy on its way out turned away, is always tried elsewhere, even without
+//! a policy: nothing can have been processed. Everything else is retried only where the policy names it and the request can be sent again.
 
 pub mod budget;
 
@@ -12,7 +12,7 @@ use weft_api::v1;
 
 use super::outcome::Outcome;
 
-/// Attempts on other endpoints after connecting failed, without waiting and without a policy.
+/// Attempts on different endpoints after connecting failed, without waiting and without a policy.
 const CONNECT_ATTEMPTS: u32 = 3;
 
 /// The retries of one destination.
@@ -77,7 +77,13 @@ impl Policy {
 
     /// What follows this attempt. `random` spreads the pause.
     pub fn decide(&self, attempt: &Attempt, random: u32) -> Next {
-        if attempt.outcome == Outcome::ConnectFailed && attempt.others && attempt.made < CONNECT_ATTEMPTS {
+        let unseen = match attempt.outcome {
+            Outcome::ConnectFailed => true,
+            // The body may have left, though nobody has looked at it.
+            Outcome::TurnedAway => attempt.replayable,
+            _ => false,
+        };
+        if unseen && attempt.others && attempt.made < CONNECT_ATTEMPTS {
             return Next::Elsewhere;
         }
         if attempt.made > self.attempts || !attempt.replayable || !self.covers(attempt.outcome) {
@@ -102,6 +108,7 @@ impl Policy {
             Outcome::Timeout => self.on_timeout,
             Outcome::Status(status) => self.on_status.contains(&status.as_u16()),
             Outcome::Grpc(code) => self.on_grpc.contains(&code),
+            Outcome::TurnedAway => self.on_status.contains(&503),
             // More requests are the last thing an overloaded service needs.
             Outcome::Overflow => false,
         }
@@ -167,8 +174,18 @@ mod tests {
         let policy = Policy::new(Some(&wire()));
         let mut attempt = Attempt { made: 1, outcome: UNAVAILABLE, replayable: false, others: true };
         assert_eq!(policy.decide(&attempt, 0), Next::Stop);
+        attempt.outcome = Outcome::TurnedAway;
+        assert_eq!(policy.decide(&attempt, 0), Next::Stop);
         attempt.outcome = Outcome::ConnectFailed;
         assert_eq!(policy.decide(&attempt, 0), Next::Elsewhere);
+    }
+
+    #[test]
+    fn what_a_stopping_proxy_turned_away_goes_elsewhere_without_a_policy() {
+        assert_eq!(next(None, 1, Outcome::TurnedAway), Next::Elsewhere);
+        let attempt = Attempt { made: 1, outcome: Outcome::TurnedAway, replayable: true, others: false };
+        assert_eq!(Policy::new(None).decide(&attempt, 0), Next::Stop);
+        assert_eq!(Policy::new(Some(&wire())).decide(&attempt, 0), Next::After(Duration::from_secs(1)));
     }
 
     #[test]
