@@ -1,0 +1,202 @@
+//! Every flag and environment variable of the command, with its default and what it is for. Nothing else reads the
+//! environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run a service mesh on this machine, check manifests, and look at what runs.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the command does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the services, gateways and private servers of a directory, with the operator and a proxy each
+    ///
+    /// DIR holds the manifests a cluster would get, and a weft.yaml that says what to start for them on this machine.
+    /// Everything it starts ends with it. Files that change are taken over while it runs.
+    Run(RunArgs),
+    /// Show what runs: services, instances, mutual TLS, circuit breakers, certificates
+    Status(StatusArgs),
+    /// Stop a service, instance, gateway or server (its name as in `weft status`)
+    Stop(NameArgs),
+    /// Start what was stopped, and wait until it is ready
+    Start(NameArgs),
+    /// Restart a service instance by instance, so that it stays available
+    Restart(NameArgs),
+    /// Print the logs of a service, instance, gateway or server, and of its proxies
+    Logs(LogsArgs),
+    /// Check manifests and weft.yaml without running anything
+    ///
+    /// Prints one line per finding, with file, line, column, field and what to do. Exits with 1 when
+    /// something is wrong, with 0 when there are at most warnings.
+    Check(CheckArgs),
+    /// Ask the proxy of an instance what it knows
+    Proxy(ProxyArgs),
+    /// End the children of a killed run (started by `weft run` itself)
+    #[command(hide = true)]
+    Guard {
+        /// Lock to hold meanwhile
+        lock: PathBuf,
+    },
+}
+
+/// Which run is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct StateArgs {
+    /// State folder of the run [default: ./.weft, else that of the newest run of this user]
+    #[arg(long, env = "WEFT_STATE", value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Folder for what lives as long as the session; running meshes are noted there
+    #[arg(long, env = "XDG_RUNTIME_DIR", value_name = "FOLDER", hide = true)]
+    pub(crate) runtime: Option<PathBuf>,
+}
+
+/// Settings of `weft run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Directory with manifests and weft.yaml
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+
+    /// State folder: databases, certificate authority, logs [default: DIR/.weft]
+    #[arg(long, env = "WEFT_STATE", value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Show the logs of everything here too
+    #[arg(long)]
+    pub(crate) logs: bool,
+
+    /// Address of gateways for which weft.yaml names none (0.0.0.0: reachable from other machines)
+    #[arg(long, env = "WEFT_GATEWAY_ADDRESS", value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) gateway_address: IpAddr,
+
+    /// Which lines the operator and the proxies log, as in `info` or `info,weft_sidecar=debug`
+    #[arg(long, env = "WEFT_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+
+    /// Seconds that processes have to finish their work when they are stopped
+    #[arg(long, env = "WEFT_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub(crate) drain: u64,
+
+    /// The operator's program [default: weft-operator beside weft, else on PATH]
+    #[arg(long, env = "WEFT_OPERATOR_PROGRAM", value_name = "FILE", hide_short_help = true)]
+    pub(crate) operator_program: Option<PathBuf>,
+
+    /// The proxy's program [default: weft-proxy beside weft, else on PATH]
+    #[arg(long, env = "WEFT_PROXY_PROGRAM", value_name = "FILE", hide_short_help = true)]
+    pub(crate) proxy_program: Option<PathBuf>,
+
+    /// Where programs are looked up
+    #[arg(long, env = "PATH", hide = true, default_value = "/usr/local/bin:/usr/bin:/bin")]
+    pub(crate) path: String,
+
+    /// Folder for what lives as long as the session; running meshes are noted there
+    #[arg(long, env = "XDG_RUNTIME_DIR", value_name = "FOLDER", hide = true)]
+    pub(crate) runtime: Option<PathBuf>,
+}
+
+/// Settings of `weft status`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Which run.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+
+    /// Print JSON: {run, mesh}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One thing that runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NameArgs {
+    /// Service, instance, gateway, `operator`, `postgres` or `redis`
+    pub(crate) name: String,
+
+    /// Which run.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Settings of `weft logs`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Service, instance, gateway, `operator`, `postgres` or `redis`; everything when left out
+    pub(crate) names: Vec<String>,
+
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only the last lines of each log
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) lines: Option<usize>,
+
+    /// Only the applications, not their proxies
+    #[arg(long, conflicts_with = "proxies")]
+    pub(crate) apps: bool,
+
+    /// Only the proxies
+    #[arg(long)]
+    pub(crate) proxies: bool,
+
+    /// Which run.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Settings of `weft check`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Directories (with their weft.yaml) and single manifests
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Settings of `weft proxy`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProxyArgs {
+    /// What to ask for
+    pub(crate) what: ProxyPage,
+
+    /// Instance, or a service or gateway with one instance
+    pub(crate) instance: String,
+
+    /// Which run.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// What a proxy tells.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProxyPage {
+    /// The configuration it runs on
+    Config,
+    /// The endpoints of every destination
+    Endpoints,
+    /// Its circuit breakers
+    Breakers,
+    /// Its certificates
+    Certs,
+}
+
+impl ProxyPage {
+    /// Path on the admin port.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Config => "/config",
+            Self::Endpoints => "/endpoints",
+            Self::Breakers => "/breakers",
+            Self::Certs => "/certs",
+        }
+    }
+}
