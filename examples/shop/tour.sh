@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# A tour of the shop, to be run while `weft run examples/shop` runs in another terminal.
+#
+# Every step prints the request, the answer, and what to look at, and checks what it says: the script ends with 1 when
+# something is not as promised. It needs curl and the usual text tools, nothing else.
+#
+#   examples/shop/tour.sh [URL of the gateway, default http://127.0.0.1:8080]
+#
+# WEFT=/path/to/weft where the weft command is neither on PATH nor in target/.
+set -euo pipefail
+
+gateway=${1:-${GATEWAY:-http://127.0.0.1:8080}}
+here=$(cd "$(dirname "$0")" && pwd)
+export WEFT_STATE=${WEFT_STATE:-$here/.weft}
+
+# ---------------------------------------------------------------------------------------------------------- how it talks
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' cyan=$'\e[36m' plain=$'\e[0m'
+else
+  bold='' dim='' green='' red='' cyan='' plain=''
+fi
+number=0
+failures=0
+
+step() { number=$((number + 1)); printf '\n%s%d. %s%s\n' "$bold" "$number" "$1" "$plain"; }
+look() { printf '   %s%s%s\n' "$dim" "$*" "$plain"; }
+good() { printf '   %s✓ %s%s\n' "$green" "$*" "$plain"; }
+bad() { printf '   %s✗ %s%s\n' "$red" "$*" "$plain"; failures=$((failures + 1)); }
+stop_here() { printf '\n%s%s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
+
+# call METHOD PATH [curl options…]: sends a request and prints it with its answer. Leaves $status, $headers and $body.
+call() {
+  local method=$1 path=$2 answer
+  shift 2
+  printf '   %s> %s %s%s%s\n' "$cyan" "$method" "$gateway$path" "$(shown_options "$@")" "$plain"
+  answer=$(curl --silent --show-error --max-time 15 --include --request "$method" "$gateway$path" "$@" | tr -d '\r') ||
+    stop_here "The gateway at $gateway does not answer. Is 'weft run $here' running?"
+  # What follows the last header block is the body.
+  headers=${answer%%$'\n\n'*}
+  body=${answer#*$'\n\n'}
+  status=$(printf '%s\n' "$headers" | sed -n '1s/^HTTP\/[^ ]* \([0-9]*\).*/\1/p')
+  printf '   < %s\n' "$(printf '%s\n' "$headers" | head -n 1)"
+  printf '%s\n' "$headers" | { grep -iE '^(x-weft-|x-served-by|www-authenticate|x-request-id)' || true; } | sed 's/^/   < /'
+  [ -z "$body" ] || printf '   < %s\n' "$(printf '%s' "$body" | tr -d '\n' | cut -c 1-300)"
+}
+
+# The options of a request as they are worth showing: data and headers, tokens cut short.
+shown_options() {
+  local text=''
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --json) text+=" '$2'" && shift ;;
+    --header) text+=" [$(printf '%s' "$2" | sed 's/\(Bearer .\{12\}\).*/\1…/')]" && shift ;;
+    esac
+    shift
+  done
+  printf '%s' "$text"
+}
+
+expect_status() {
+  if [ "$status" = "$1" ]; then good "$1: $2"; else bad "expected $1 ($2), got ${status:-no answer}"; fi
+}
+
+# expect_in "TEXT" "PATTERN" "what it shows"
+expect_in() {
+  if printf '%s\n' "$1" | grep -qiE -- "$2"; then good "$3"; else bad "expected to find /$2/ ($3)"; fi
+}
+
+# field NAME: the first value of that name in the JSON body, text or number.
+field() { printf '%s' "$body" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" | head -n 1; }
+
+# wait_for SECONDS "what" command…: repeats a command until it succeeds.
+wait_for() {
+  local left=$(($1 * 4)) what=$2
+  shift 2
+  until "$@"; do
+    left=$((left - 1))
+    if [ "$left" -le 0 ]; then bad "waited in vain for: $what" && return 0; fi
+    sleep 0.25
+  done
+  good "$what"
+}
+
+find_weft() {
+  local root=$here/../..
+  for candidate in "${WEFT:-}" "$(command -v weft || true)" "$root/target/release/weft" "$root/target/debug/weft"; do
+    if [ -n "$candidate" ] && [ -x "$candidate" ]; then printf '%s' "$candidate" && return; fi
+  done
+  stop_here "The weft command is not on PATH and not built; set WEFT=/path/to/weft."
+}
+weft=$(find_weft)
+
+breaker_of_gateway() { "$weft" status | grep -E "^public-0 +shop/product:http " | grep -oE 'CLOSED|HALF_OPEN|OPEN'; }
+breaker_is() { [ "$(breaker_of_gateway || true)" = "$1" ]; }
+
+printf '%sA tour of the shop behind %s%s\n' "$bold" "$gateway" "$plain"
+look "Three services in Rust, each with a proxy at its side; one gateway; PostgreSQL and Redis. They know nothing of TLS,"
+look "tokens, retries or tracing: all that is in the manifests in $here, and the proxies do it."
+
+# ------------------------------------------------------------------------------------------------------------- the steps
+
+step "Register"
+email="tour-$(date +%s)-$$@shop.example"
+call POST /api/users --json "{\"email\":\"$email\",\"password\":\"correct horse battery\",\"name\":\"Ada\"}"
+expect_status 201 "anyone may register (rule 'registration' in user.yaml)"
+look "The gateway rewrote /api/users to /users, and spoke mutual TLS to the proxy of user."
+
+step "Log in"
+call POST /api/users/login --json "{\"email\":\"$email\",\"password\":\"correct horse battery\"}"
+expect_status 200 "a token signed by user; the operator fetched its public keys and pushed them to the proxies"
+token=$(field access_token)
+[ -n "$token" ] || stop_here "There is no token to go on with."
+
+step "List products, without a token"
+call GET '/api/products?per_page=3'
+expect_status 200 "GET /products* needs no token ('exempt' in product.yaml)"
+call GET '/api/products?per_page=100'
+# The golden spoon exists once, so the third order of the tour could not have it; coffee beans there are plenty.
+product_named() { printf '%s' "$body" | tr '{' '\n' | grep -F "\"$1\"" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p' | head -n 1; }
+beans=$(product_named 'Coffee beans, 1 kg')
+[ -n "$beans" ] || stop_here "There are no coffee beans in the catalogue."
+good "coffee beans are product $beans"
+
+step "Order without a token"
+call POST /api/orders --json "{\"items\":[{\"product_id\":\"$beans\",\"quantity\":1}]}"
+expect_status 401 "order.yaml asks for a token, and the gateway checks it at the edge already"
+expect_in "$headers" '^www-authenticate: *bearer' "the answer says how to authenticate"
+
+step "Order with a token"
+trace=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+look "This request carries a trace id of our own, $trace; we look for it later."
+call POST /api/orders --header "Authorization: Bearer $token" --header "traceparent: 00-$trace-00f067aa0ba902b7-01" \
+  --json "{\"items\":[{\"product_id\":\"$beans\",\"quantity\":2}]}"
+expect_status 201 "order asked user and product over gRPC, each through two proxies, and took the stock"
+expect_in "$body" '"status": *"pending"' "the order is pending"
+
+step "Forge an identity"
+call GET /api/users/me --header 'x-user-id: 00000000-0000-0000-0000-000000000000' --header 'x-user-role: admin'
+expect_status 401 "headers that proxies set from tokens are removed when they come from outside"
+
+step "Do what only admins may"
+call POST /api/products --header "Authorization: Bearer $token" \
+  --json '{"name":"Free lunch","description":"There is none.","price":0,"currency":"EUR","stock":1}'
+expect_status 403 "a customer may not add products"
+wait_for 5 "the log of product's proxies names the rule: customers-change-nothing" \
+  sh -c "'$weft' logs product --proxies | grep -q customers-change-nothing"
+"$weft" logs product --proxies | grep customers-change-nothing | tail -n 1 | cut -c 1-300 | sed 's/^/   | /'
+
+step "Order more than there is"
+call POST /api/orders --header "Authorization: Bearer $token" \
+  --json "{\"items\":[{\"product_id\":\"$beans\",\"quantity\":1000}]}"
+expect_status 409 "the stock would go below zero; nothing was taken and no order was made"
+
+step "Follow the trace id through every hop"
+for hop in public-0.proxy order-0 order-0.proxy user-0 user-0.proxy; do
+  wait_for 5 "$hop knows $trace" sh -c "'$weft' logs $hop | grep -q $trace"
+done
+wait_for 5 "an instance of product and its proxy know it too" \
+  sh -c "'$weft' logs product --apps | grep -q $trace && '$weft' logs product --proxies | grep -q $trace"
+look "No service sets up tracing; each passes on the header it got. With an OTLP endpoint in mesh.yaml these are spans."
+
+step "Stop product: the circuit breaker opens, and the last known products are served"
+call GET '/api/products?per_page=3'
+expect_status 200 "an answer that the gateway remembers"
+printf '   %s> weft stop product%s\n' "$cyan" "$plain"
+"$weft" stop product | sed 's/^/   < /'
+look "Requests for something that was never asked before have no remembered answer. They fail, and failures open the breaker:"
+for i in 1 2 3 4 5 6; do
+  code=$(curl --silent --output /dev/null --max-time 15 --write-out '%{http_code}' "$gateway/api/products?query=never-asked-$i-$$")
+  printf '   %s> GET /api/products?query=never-asked-%s%s  < %s\n' "$cyan" "$i" "$plain" "$code"
+done
+wait_for 10 "weft status shows the breaker OPEN" breaker_is OPEN
+"$weft" status | grep -E '^(CALLER|public-0 +shop/product:http)' | sed 's/^/   | /' || true
+call GET '/api/products?per_page=3'
+expect_status 200 "the products from before, while nothing runs that could answer"
+expect_in "$headers" '^x-weft-stale: *true' "the answer says that it is an old one (x-weft-stale)"
+
+step "Start product: HALF_OPEN, then CLOSED"
+printf '   %s> weft start product%s\n' "$cyan" "$plain"
+"$weft" start product | sed 's/^/   < /'
+look "After 'openFor' (10 s in product.yaml) the breaker lets single requests through to try."
+probe() {
+  curl --silent --output /dev/null --max-time 15 "$gateway/api/products?query=probe-$RANDOM" || true
+  local now
+  now=$(breaker_of_gateway || true)
+  if [ "$now" != "${seen:-}" ]; then printf '   | breaker: %s\n' "$now" && seen=$now; fi
+  [ "$now" = "$1" ]
+}
+wait_for 30 "trial requests are let through: HALF_OPEN" probe HALF_OPEN
+wait_for 30 "three of them succeeded: CLOSED" probe CLOSED
+call GET '/api/products?per_page=3'
+expect_status 200 "fresh products again"
+if printf '%s\n' "$headers" | grep -qi '^x-weft-stale'; then bad "still an old answer"; else good "no x-weft-stale"; fi
+
+# ---------------------------------------------------------------------------------------------------------------- the end
+
+if [ "$failures" -gt 0 ]; then
+  stop_here "$failures of the expectations above were not met. See: weft status, weft logs NAME."
+fi
+printf '\n%s%sEverything is as promised.%s Go on with: weft status, weft logs order, and the manifests in %s.\n' \
+  "$bold" "$green" "$plain" "$here"
