@@ -22,6 +22,8 @@ pub enum Kind {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// The path is there and does not take this method.
+    WrongMethod,
     /// There is such a thing already.
     Exists,
     /// The state of the thing does not allow this.
@@ -47,6 +49,7 @@ impl Kind {
             Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Exists | Kind::Conflict => StatusCode::CONFLICT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -63,6 +66,7 @@ impl Kind {
             Kind::Unauthenticated => Code::Unauthenticated,
             Kind::Forbidden => Code::PermissionDenied,
             Kind::NotFound => Code::NotFound,
+            Kind::WrongMethod => Code::Unimplemented,
             Kind::Exists => Code::AlreadyExists,
             Kind::Conflict => Code::FailedPrecondition,
             Kind::TooLarge => Code::ResourceExhausted,

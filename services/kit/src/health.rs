@@ -49,6 +49,7 @@ pub enum Dependency {
 /// The health of one service.
 pub struct Health {
     ready: AtomicBool,
+    stopping: AtomicBool,
     dependencies: Vec<Dependency>,
     started: Instant,
     cpu: Cpu,
@@ -84,12 +85,23 @@ struct DependencyReport {
 impl Health {
     /// The health of a service that is starting.
     pub fn new(dependencies: Vec<Dependency>, now: Instant) -> Self {
-        Self { ready: AtomicBool::new(false), dependencies, started: now, cpu: Cpu::new(now) }
+        Self {
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            dependencies,
+            started: now,
+            cpu: Cpu::new(now),
+        }
     }
 
     /// Says that the service has started.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// Says that the service is about to stop: it is DOWN to those who ask, and still serves.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// Whether the service has started.
@@ -108,7 +120,10 @@ impl Health {
         let checked = join_all(checks).await;
         let ready = self.is_ready();
         Report {
-            status: overall(ready, checked.iter().map(|(d, report)| (d.is_vital(), report.status))),
+            status: overall(
+                ready && !self.stopping.load(Ordering::Acquire),
+                checked.iter().map(|(d, report)| (d.is_vital(), report.status)),
+            ),
             timestamp: now,
             uptime: self.uptime().as_secs(),
             ready,
@@ -119,8 +134,8 @@ impl Health {
     }
 }
 
-fn overall(ready: bool, dependencies: impl IntoIterator<Item = (bool, State)>) -> State {
-    let start = if ready { State::Up } else { State::Down };
+fn overall(open: bool, dependencies: impl IntoIterator<Item = (bool, State)>) -> State {
+    let start = if open { State::Up } else { State::Down };
     dependencies.into_iter().fold(start, |worst, (vital, state)| match (worst, vital, state) {
         (_, _, State::Up) | (State::Down, _, _) => worst,
         (_, true, _) => State::Down,

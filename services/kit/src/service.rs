@@ -1,7 +1,8 @@
 //! One running service: what all its parts share, and the order in which it starts, serves and stops.
 //!
-//! It answers /health at once and everything else when it is ready. When told to stop it takes no new connections,
-//! finishes the requests in flight, then its background work, then closes the pool; all within the time set.
+//! It answers /health at once and everything else when it is ready. When told to stop it says so for a moment, then
+//! takes no new connections, finishes the requests in flight, its background work, and closes the pool; all within
+//! the time set.
 
 use std::{
     sync::{
@@ -16,7 +17,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use sqlx::PgPool;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -35,6 +36,7 @@ use crate::{
 
 const LARGEST_BODY: usize = 64 * 1024;
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
+const CLOSE_POOL: Duration = Duration::from_secs(1);
 
 /// What is served and what is done meanwhile.
 pub struct Parts<P> {
@@ -59,7 +61,10 @@ pub struct Service {
     metrics: Metrics,
     failed: AtomicBool,
     tasks: TaskTracker,
+    /// Told to stop.
     shutdown: CancellationToken,
+    /// Stopping: others have had time to learn of it.
+    closing: CancellationToken,
 }
 
 impl Service {
@@ -86,6 +91,7 @@ impl Service {
             failed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
+            closing: CancellationToken::new(),
         })
     }
 
@@ -99,6 +105,7 @@ impl Service {
         let grpc = grpc.add_service(HealthServer::new(HealthService::from_health_reporter(reporter.clone())));
         self.background("pool metrics", store::watch(self.pool.clone(), self.metrics.clone()));
         self.background("grpc health", report_grpc_health(self.clone(), reporter));
+        self.tasks.spawn(self.clone().close_when_told());
         let starting = self.clone();
         self.background("start", async move {
             match prepare.await {
@@ -109,43 +116,55 @@ impl Service {
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "cannot start");
                     starting.failed.store(true, Ordering::Release);
-                    starting.shutdown.cancel();
+                    starting.closing.cancel();
                 }
             }
         });
 
         let served =
-            server::serve(listeners, self.http(http), self.observed(grpc.into_axum_router()), &self.shutdown);
+            server::serve(listeners, self.http(http), self.observed(grpc.into_axum_router()), &self.closing);
         self.stop(served).await
     }
 
     async fn stop(&self, served: impl Future<Output = std::io::Result<()>>) -> anyhow::Result<()> {
         tokio::pin!(served);
-        let late = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(self.settings.shutdown_timeout).await;
-        };
+        // Serving ends by itself only if it fails; when it ends because the service is closing, there is more to do.
         tokio::select! {
-            result = &mut served => result?,
-            () = late => warn!("requests in flight did not end in time"),
+            biased;
+            () = self.closing.cancelled() => {}
+            result = &mut served => return Ok(result?),
         }
-        self.shutdown.cancel();
+        let deadline = Instant::now() + self.settings.shutdown_timeout;
+        match timeout_at(deadline, served).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "serving ended badly"),
+            Err(_) => warn!("requests in flight did not end in time"),
+        }
         self.tasks.close();
-        if timeout(self.settings.shutdown_timeout, self.tasks.wait()).await.is_err() {
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
             warn!("background work did not end in time");
         }
-        if timeout(Duration::from_secs(2), self.pool.close()).await.is_err() {
+        if timeout_at(deadline + CLOSE_POOL, self.pool.close()).await.is_err() {
             warn!("the database pool did not close in time");
         }
         info!(service = self.name, instance = self.instance, "stopped");
         if self.failed.load(Ordering::Acquire) { Err(anyhow::anyhow!("could not start")) } else { Ok(()) }
     }
 
+    async fn close_when_told(self: Arc<Self>) {
+        // A service that could not start closes without having been told to.
+        if self.closing.run_until_cancelled(self.shutdown.cancelled()).await.is_some() {
+            self.health.set_stopping();
+            sleep(self.settings.drain_delay).await;
+            self.closing.cancel();
+        }
+    }
+
     /// Does something beside the requests until the service stops.
     pub fn background(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let shutdown = self.shutdown.clone();
+        let closing = self.closing.clone();
         self.tasks.spawn(async move {
-            if shutdown.run_until_cancelled(work).await.is_none() {
+            if closing.run_until_cancelled(work).await.is_none() {
                 tracing::debug!(task = name, "ended");
             }
         });
@@ -163,11 +182,14 @@ impl Service {
     fn http(self: &Arc<Self>, api: Router) -> Router {
         let (health, info, metrics) = (self.clone(), self.clone(), self.clone());
         let unknown = || async { Problem::new(Kind::NotFound, "not-found", "there is no such path") };
+        let wrong_method =
+            || async { Problem::new(Kind::WrongMethod, "wrong-method", "see the header Allow") };
         let router = api
             .route("/health", get(async move || health.show_health().await))
             .route("/info", get(async move || info.show_info()))
             .route("/metrics", get(async move || metrics.metrics.text()))
             .fallback(unknown)
+            .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(LARGEST_BODY));
         self.observed(router)
     }
@@ -219,9 +241,9 @@ impl Service {
         &self.metrics
     }
 
-    /// Cancelled when the service is to stop.
-    pub fn shutdown(&self) -> &CancellationToken {
-        &self.shutdown
+    /// Cancelled when the service stops taking requests.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     /// Longest a request may take.
@@ -232,8 +254,7 @@ impl Service {
 
 async fn report_grpc_health(service: Arc<Service>, reporter: HealthReporter) {
     let mut tick = interval(HEALTH_EVERY);
-    loop {
-        tick.tick().await;
+    while service.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         let serving = match service.health.report(clock::now()).await.status {
             State::Up | State::Degraded => ServingStatus::Serving,
             State::Down => ServingStatus::NotServing,
@@ -241,6 +262,8 @@ async fn report_grpc_health(service: Arc<Service>, reporter: HealthReporter) {
         reporter.set_service_status("", serving).await;
         reporter.set_service_status(service.name, serving).await;
     }
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    reporter.set_service_status(service.name, ServingStatus::NotServing).await;
 }
 
 #[cfg(test)]

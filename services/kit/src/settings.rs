@@ -6,7 +6,10 @@
 use std::{ffi::OsString, fmt, fs, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::{
-    Args, Command, CommandFactory, Parser, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind,
+    Arg, Args, Command, CommandFactory, Parser, ValueEnum,
+    builder::NonEmptyStringValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+    value_parser,
 };
 use sqlx::postgres::PgConnectOptions;
 use tonic::transport::Endpoint;
@@ -24,7 +27,7 @@ pub struct Common {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Secret<PgConnectOptions>,
     /// Most connections open to the database at once.
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), value_name = "N")]
     pub database_connections: u32,
     /// Name of this instance in logs and in the header x-served-by; the host name when not set.
     #[arg(long, env = "INSTANCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME")]
@@ -32,7 +35,10 @@ pub struct Common {
     /// Longest a request may take; a shorter grpc-timeout of the caller wins.
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "DURATION")]
     pub request_timeout: Duration,
-    /// Longest to wait for requests in flight when told to stop.
+    /// How long to go on taking requests when told to stop, while /health says DOWN and others learn of it.
+    #[arg(long, env = "DRAIN_DELAY", default_value = "0s", value_parser = duration_or_none, value_name = "DURATION")]
+    pub drain_delay: Duration,
+    /// Longest to wait for requests in flight and background work after that.
     #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub shutdown_timeout: Duration,
     /// What is logged, as a filter: info, or debug,sqlx=warn.
@@ -107,27 +113,34 @@ pub fn read<S: Parser>(argv: impl IntoIterator<Item = OsString>) -> Result<S, cl
 
 /// One line per setting that cannot be used. Empty when the command line itself is not understood.
 fn problems(command: &Command, argv: &[OsString]) -> Vec<String> {
-    let anything = |arg: clap::Arg| arg.value_parser(clap::value_parser!(String)).required(false);
-    let Ok(given) = command.clone().mut_args(anything).try_get_matches_from(argv) else { return Vec::new() };
-    let alone = |arg: &clap::Arg| {
-        let flag = arg.get_long()?;
-        let value = given.get_one::<String>(arg.get_id().as_str()).map(|value| format!("--{flag}={value}"));
-        let command = Command::new("setting").no_binary_name(true).arg(arg.clone());
-        let error = command.try_get_matches_from(value).err()?;
-        let text = match error.kind() {
-            ErrorKind::MissingRequiredArgument => "is required".to_owned(),
-            _ => {
-                error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-            }
-        };
-        Some(format!("{}: {text}", arg.get_env().unwrap_or_default().display()))
+    let settings = command.get_arguments().filter(|arg| arg.get_env().is_some());
+    settings.filter_map(|arg| problem(command, arg, argv)).collect()
+}
+
+/// What is wrong with one setting, whatever is wrong with the others.
+fn problem(command: &Command, arg: &Arg, argv: &[OsString]) -> Option<String> {
+    let lenient = command.clone().mut_args(|other| {
+        if other.get_id() == arg.get_id() {
+            other
+        } else {
+            other.value_parser(value_parser!(String)).required(false)
+        }
+    });
+    let error = lenient.try_get_matches_from(argv).err()?;
+    let flag = format!("--{}", arg.get_long()?);
+    let text = match (error.kind(), error.get(ContextKind::InvalidArg)?) {
+        (ErrorKind::MissingRequiredArgument, ContextValue::Strings(missing)) => missing
+            .iter()
+            .any(|name| name.split(' ').next() == Some(&flag))
+            .then(|| "is required".to_owned())?,
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     };
-    command.get_arguments().filter(|arg| arg.get_env().is_some()).filter_map(alone).collect()
+    Some(format!("{}: {text}", arg.get_env()?.display()))
 }
 
 /// The settings as rows of the table in `services/README.md`.
 pub fn table<S: CommandFactory>() -> Vec<String> {
-    let row = |arg: &clap::Arg| {
+    let row = |arg: &Arg| {
         let default = match arg.get_default_values() {
             [] => String::new(),
             values => {
@@ -155,6 +168,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     value
         .filter(|d| !d.is_zero())
         .ok_or_else(|| "expected a time above 0 such as 250ms, 10s, 15m or 24h".into())
+}
+
+/// Reads the same, or `0s`.
+pub fn duration_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0s" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 /// Reads the base URL of a neighbour.

@@ -85,7 +85,9 @@ impl Products {
 
     /// The products whose name or description has the text in it, and how many there are in all.
     pub async fn search(&self, text: &str, page: Page) -> Result<(Vec<Product>, u64), Error> {
-        Ok(self.store.search(text.trim(), page).await?)
+        // No text in PostgreSQL holds a NUL, so there is nothing to find.
+        let text = text.trim();
+        if text.contains('\0') { Ok((Vec::new(), 0)) } else { Ok(self.store.search(text, page).await?) }
     }
 
     /// Adds a product.

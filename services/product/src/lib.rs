@@ -58,6 +58,6 @@ pub async fn serve(
             Ok(())
         }
     };
-    let grpc = api::grpc::routes(products.clone(), service.shutdown().clone());
+    let grpc = api::grpc::routes(products.clone(), service.closing().clone());
     service.run(listeners, Parts { http: api::http::router(products), grpc, prepare }).await
 }

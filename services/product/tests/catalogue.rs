@@ -78,6 +78,7 @@ async fn products_are_found_page_by_page() {
         ("?query=100%25", 1, 1),
         ("?query=l_mp", 0, 0),
         ("?query=%25", 1, 1),
+        ("?query=%00", 0, 0),
     ] {
         let reply = service.http.get(&format!("/products{query}")).await;
         let found = reply.body["items"].as_array().map(Vec::len);

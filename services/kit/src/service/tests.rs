@@ -109,6 +109,17 @@ async fn a_request_that_does_not_end_is_left_behind_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_service_that_drains_says_so_and_still_serves() {
+    let (service, _) = start(settings(&database().await, &["--drain-delay", "2s"]), None).await;
+    service.begin_stop();
+    eventually("others can see it", async || service.health().await.1 == "DOWN").await;
+    assert_eq!(service.http.get("/left").await.status, StatusCode::OK);
+    let address = service.http.address().to_owned();
+    service.ended().await.unwrap();
+    assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
 async fn a_request_ends_at_its_deadline() {
     let settings = settings(&database().await, &["--request-timeout", "200ms"]);
     let (service, _signals) = start(settings, None).await;
@@ -141,6 +152,11 @@ async fn an_answer_says_who_gave_it_and_to_which_request() {
     );
     let unknown = service.http.get("/nothing").await;
     assert_eq!((unknown.status, &unknown.body["status"]), (StatusCode::NOT_FOUND, &404.into()));
+    let wrong = service.http.delete("/me").await;
+    assert_eq!(
+        (wrong.status, &wrong.headers["content-type"]),
+        (StatusCode::METHOD_NOT_ALLOWED, &"application/problem+json".parse().unwrap())
+    );
     let info = service.http.get("/info").await.body;
     assert_eq!(
         (&info["name"], &info["version"], &info["instance"]),
