@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::drain::Tasks;
+use crate::policy::fallback::Cache;
+use crate::rate_limit_redis::GlobalLimits;
 use crate::reject::{Reason, Reject};
 use crate::settings::{Mode, Settings};
 use crate::telemetry::{Direction, Telemetry};
@@ -43,6 +45,10 @@ pub struct Shared {
     pub identity: ArcSwapOption<TlsMaterial>,
     /// Metrics, traces and the access log.
     pub telemetry: Arc<Telemetry>,
+    /// Last good answers, for destinations whose breaker is open.
+    pub stale: Arc<Cache>,
+    /// Rate limits counted in Redis.
+    pub global_limits: GlobalLimits,
     /// Signals of shutdown, and the control thread's tasks.
     pub tasks: Tasks,
     /// Listeners by name (`inbound/http`, `outbound/shop/user:grpc`, `gateway/web`, `admin`) and where they are bound.
@@ -70,6 +76,8 @@ impl Shared {
             config: ArcSwap::from_pointee(Snapshot::default()),
             identity: ArcSwapOption::empty(),
             telemetry,
+            stale: Arc::default(),
+            global_limits: GlobalLimits::default(),
             tasks,
             bound: watch::Sender::default(),
             active_requests: AtomicU32::new(0),

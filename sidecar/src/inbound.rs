@@ -2,6 +2,7 @@
 //! to the path for that. Leaves out what happens to a request (`inbound/http.rs`) or raw connection (`inbound/tcp.rs`).
 
 pub mod app;
+pub mod checks;
 pub mod http;
 pub mod tcp;
 

@@ -3,7 +3,9 @@
 
 pub mod attempts;
 pub mod destination;
+pub mod forward;
 pub mod http;
+pub mod routes;
 pub mod tcp;
 
 use std::net::SocketAddr;

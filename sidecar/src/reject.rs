@@ -15,12 +15,14 @@ pub struct Reject {
     pub detail: Option<Box<str>>,
     /// For rate limits and open breakers: when to come back, in whole seconds (`Retry-After`).
     pub retry_after_secs: Option<u32>,
+    /// Another status than the reason's: injected faults.
+    pub status: Option<StatusCode>,
 }
 
 impl Reject {
     /// A refusal for this reason, with nothing else known.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, policy: None, detail: None, retry_after_secs: None }
+        Self { reason, policy: None, detail: None, retry_after_secs: None, status: None }
     }
 
     /// Names the policy or rule that refused.
@@ -34,6 +36,13 @@ impl Reject {
     #[must_use]
     pub fn because(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// Answers with this status.
+    #[must_use]
+    pub const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
         self
     }
 

@@ -17,8 +17,12 @@ use super::snapshot::{
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
 use crate::policy::fault::Faults;
-use crate::policy::outlier;
+use crate::policy::jwt::KeySet;
+use crate::policy::pattern::HostPattern;
+use crate::policy::rate_limit::RateLimits;
 use crate::policy::retry::{self, budget::Budget};
+use crate::policy::route::Table;
+use crate::policy::{authz, jwt, outlier};
 use crate::upstream::balance::Balancer;
 
 /// Name of the resources there is only one of.
@@ -28,6 +32,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What is wrong with one resource, in words for a person.
 type Wrong = String;
+/// A destination's routes, and its tokens as a gateway checks them.
+type Compiled = (Option<Table>, Option<jwt::Policy>);
 
 /// Resources as a map, the last of a name wins.
 pub fn index(resources: impl IntoIterator<Item = v1::Resource>) -> Resources {
@@ -36,12 +42,13 @@ pub fn index(resources: impl IntoIterator<Item = v1::Resource>) -> Resources {
 
 /// The snapshot these resources make. What did not change since `previous` is taken from there.
 pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<v1::ResourceError>> {
-    let mut builder = Builder { resources: &resources, previous, errors: Vec::new() };
+    let mut builder = Builder { resources: &resources, previous, keys: HashMap::new(), errors: Vec::new() };
+    builder.keys();
     let proxy = builder.proxy();
     let inbound = builder.inbound();
     let gateway = builder.gateway();
     let destinations = builder.destinations();
-    let errors = builder.errors;
+    let Builder { keys, errors, .. } = builder;
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -52,16 +59,49 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
     }
     let hosts = hosts(&resources);
     let unknown = previous.unknown.iter().filter(|name| !destinations.contains_key(*name)).cloned().collect();
-    Ok(Snapshot { proxy, inbound, gateway, destinations, hosts, unknown, resources })
+    Ok(Snapshot { proxy, inbound, gateway, destinations, hosts, unknown, keys, resources })
 }
 
 struct Builder<'a> {
     resources: &'a Resources,
     previous: &'a Snapshot,
+    keys: HashMap<Box<str>, (Arc<v1::Resource>, Arc<KeySet>)>,
     errors: Vec<v1::ResourceError>,
 }
 
 impl Builder<'_> {
+    /// Key sets first, since policies need them.
+    fn keys(&mut self) {
+        for ((kind, name), resource) in self.resources {
+            let (Kind::Keys, Some(Body::Keys(keys))) = (kind, &resource.body) else { continue };
+            let known = self.previous.keys.get(name.as_str()).filter(|(known, _)| known == resource);
+            let parsed = match known {
+                Some((_, keys)) => Ok(Arc::clone(keys)),
+                // Never fetched: the policy answers that it cannot check yet.
+                None if keys.jwks.is_empty() => continue,
+                None => KeySet::parse(keys).map(Arc::new).map_err(|e| words(&e)),
+            };
+            if let Some(parsed) = self.keep(Kind::Keys, name, parsed) {
+                self.keys.insert(name.as_str().into(), (Arc::clone(resource), parsed));
+            }
+        }
+    }
+
+    fn jwt(&self, config: Option<&v1::Authentication>) -> Result<Option<jwt::Policy>, Wrong> {
+        let find = |name: &str| self.keys.get(name).map(|(_, keys)| Arc::clone(keys));
+        config.map(|config| jwt::Policy::new(config, &find)).transpose().map_err(|e| words(&e))
+    }
+
+    /// The key sets an authentication names.
+    fn keys_of(&self, config: Option<&v1::Authentication>) -> Vec<Option<Arc<v1::Resource>>> {
+        let names = config.into_iter().flat_map(|config| config.providers.iter().map(|p| p.keys.as_str()));
+        names.map(|name| self.resource(Kind::Keys, name)).collect()
+    }
+
+    fn resource(&self, kind: Kind, name: &str) -> Option<Arc<v1::Resource>> {
+        self.resources.get(&(kind, name.to_owned())).cloned()
+    }
+
     fn proxy(&mut self) -> ProxyConfig {
         let Some(Body::Proxy(proxy)) = self.body(Kind::Proxy, SELF) else { return ProxyConfig::default() };
         let made = proxy_config(proxy);
@@ -70,14 +110,42 @@ impl Builder<'_> {
 
     fn inbound(&mut self) -> Option<Arc<InboundConfig>> {
         let Some(Body::Inbound(inbound)) = self.body(Kind::Inbound, SELF) else { return None };
-        let made = inbound_config(inbound, self.previous.inbound.as_deref());
+        let mut made_of = self.keys_of(inbound.authentication.as_ref());
+        made_of.push(self.resource(Kind::Inbound, SELF));
+        let previous = self.previous.inbound.as_ref();
+        if let Some(same) = previous.filter(|previous| previous.made_of == made_of) {
+            return Some(Arc::clone(same));
+        }
+        let jwt = self.jwt(inbound.authentication.as_ref());
+        let made =
+            jwt.and_then(|jwt| inbound_config(inbound, (jwt, made_of), previous.map(|previous| &**previous)));
         self.keep(Kind::Inbound, SELF, made).map(Arc::new)
     }
 
     fn gateway(&mut self) -> Option<Arc<GatewayConfig>> {
         let Some(Body::Gateway(gateway)) = self.body(Kind::Gateway, SELF) else { return None };
-        let made = gateway_config(gateway);
+        let identity = gateway.identity.parse().map_err(|e| format!("identity: {e}"));
+        let listeners: Result<Vec<_>, Wrong> = gateway.listeners.iter().map(|l| self.listener(l)).collect();
+        let made = identity.and_then(|identity| Ok(GatewayConfig { identity, listeners: listeners? }));
         self.keep(Kind::Gateway, SELF, made).map(Arc::new)
+    }
+
+    fn listener(&self, listener: &v1::GatewayListener) -> Result<Arc<GatewayListener>, Wrong> {
+        let tls = listener.tls.as_ref().map(crate::tls::edge_config).transpose();
+        Ok(Arc::new(GatewayListener {
+            name: listener.name.as_str().into(),
+            listen: address(&listener.listen, "listeners.listen")?,
+            tls: tls.map_err(|e| format!("listeners.tls: {}", crate::operator::causes(&e)))?,
+            hostname: (!listener.hostname.is_empty()).then(|| HostPattern::new(&listener.hostname)),
+            routes: self.routes(&listener.routes)?.unwrap_or_default(),
+        }))
+    }
+
+    fn routes(&self, name: &str) -> Result<Option<Table>, Wrong> {
+        match self.body(Kind::Routes, name) {
+            Some(Body::Routes(routes)) => Table::new(routes).map(Some).map_err(|e| words(&e)),
+            _ => Ok(None),
+        }
     }
 
     fn destinations(&mut self) -> HashMap<Arc<str>, Arc<Destination>> {
@@ -85,7 +153,7 @@ impl Builder<'_> {
         for ((kind, name), resource) in self.resources {
             let (Kind::Destination, Some(Body::Destination(spec))) = (kind, &resource.body) else { continue };
             let previous = self.previous.destinations.get(name.as_str());
-            let made_of = self.sources(name);
+            let made_of = self.sources(name, spec);
             if let Some(same) = previous.filter(|previous| previous.made_of == made_of) {
                 all.insert(Arc::clone(&same.name), Arc::clone(same));
                 continue;
@@ -93,16 +161,27 @@ impl Builder<'_> {
             let previous = previous.map(|previous| &**previous);
             let balancer = self.balancer(name, spec, previous);
             let Some(balancer) = self.keep(Kind::Endpoints, name, balancer) else { continue };
-            let made = destination((name, spec), previous, (balancer, made_of));
+            let made = self
+                .compiled(name, spec)
+                .and_then(|compiled| destination((name, spec), previous, (balancer, compiled, made_of)));
             let made = self.keep(Kind::Destination, name, made);
             all.extend(made.map(|made| (Arc::clone(&made.name), Arc::new(made))));
         }
         all
     }
 
-    fn sources(&self, name: &str) -> Sources {
-        let get = |kind| self.resources.get(&(kind, name.to_owned())).cloned();
-        Sources { spec: get(Kind::Destination), endpoints: get(Kind::Endpoints), routes: get(Kind::Routes) }
+    fn sources(&self, name: &str, spec: &v1::Destination) -> Sources {
+        Sources {
+            spec: self.resource(Kind::Destination, name),
+            endpoints: self.resource(Kind::Endpoints, name),
+            routes: self.resource(Kind::Routes, name),
+            keys: self.keys_of(spec.authentication.as_ref()),
+        }
+    }
+
+    /// A destination's policies that need other resources.
+    fn compiled(&self, name: &str, spec: &v1::Destination) -> Result<Compiled, Wrong> {
+        Ok((self.routes(name)?, self.jwt(spec.authentication.as_ref())?.map(jwt::Policy::at_edge)))
     }
 
     fn balancer(
@@ -136,7 +215,7 @@ impl Builder<'_> {
 fn destination(
     (name, spec): (&str, &v1::Destination),
     previous: Option<&Destination>,
-    (balancer, made_of): (Balancer, Sources),
+    (balancer, (routes, jwt), made_of): (Balancer, Compiled, Sources),
 ) -> Result<Destination, Wrong> {
     let (breaker, retries) = (spec.breaker.as_ref(), spec.retries.as_ref());
     let kept = previous.and_then(|p| p.breaker.clone()).filter(|kept| kept.fits(breaker));
@@ -157,6 +236,9 @@ fn destination(
         budget: budget.unwrap_or_else(|| Arc::new(Budget::new(retries, Instant::now()))),
         limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
         faults: Faults::new(&spec.faults).map_err(|e| words(&e))?,
+        stale: millis(spec.fallback_stale_ms),
+        routes,
+        jwt,
         made_of,
         metrics: previous.map_or_else(OnceLock::new, |previous| previous.metrics.clone()),
     })
@@ -202,7 +284,13 @@ fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener
     })
 }
 
-fn inbound_config(inbound: &v1::Inbound, previous: Option<&InboundConfig>) -> Result<InboundConfig, Wrong> {
+fn inbound_config(
+    inbound: &v1::Inbound,
+    (jwt, made_of): (Option<jwt::Policy>, Vec<Option<Arc<v1::Resource>>>),
+    previous: Option<&InboundConfig>,
+) -> Result<InboundConfig, Wrong> {
+    let known = previous.map(|previous| &previous.rate_limits);
+    let authz = inbound.authorization.as_ref().map(authz::Policy::new).transpose();
     Ok(InboundConfig {
         identity: inbound.identity.parse().map_err(|e| format!("identity: {e}"))?,
         ports: inbound.ports.iter().map(inbound_port).collect::<Result<_, _>>()?,
@@ -210,7 +298,11 @@ fn inbound_config(inbound: &v1::Inbound, previous: Option<&InboundConfig>) -> Re
             v1::MtlsMode::Unspecified => v1::MtlsMode::Strict,
             given => given,
         },
+        jwt,
+        authz: authz.map_err(|e| words(&e))?,
+        rate_limits: RateLimits::new(&inbound.rate_limits, known, Instant::now()).map_err(|e| words(&e))?,
         limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
+        made_of,
         limits_config: inbound.limits,
     })
 }
@@ -227,21 +319,6 @@ fn inbound_port(port: &v1::InboundPort) -> Result<Arc<InboundPort>, Wrong> {
         app: address(&port.app, "ports.app")?,
         port: port_number(port.port, "ports.port")?,
     }))
-}
-
-fn gateway_config(gateway: &v1::Gateway) -> Result<GatewayConfig, Wrong> {
-    let listener = |l: &v1::GatewayListener| {
-        Ok::<_, Wrong>(Arc::new(GatewayListener {
-            name: l.name.as_str().into(),
-            listen: address(&l.listen, "listeners.listen")?,
-            tls: l.tls.as_ref().map(crate::tls::edge_config).transpose().map_err(|e| format!("tls: {e}"))?,
-            hostname: (!l.hostname.is_empty()).then(|| l.hostname.to_ascii_lowercase().into()),
-        }))
-    };
-    Ok(GatewayConfig {
-        identity: gateway.identity.parse().map_err(|e| format!("identity: {e}"))?,
-        listeners: gateway.listeners.iter().map(listener).collect::<Result<_, _>>()?,
-    })
 }
 
 /// The words of an error and of its cause.

@@ -12,9 +12,13 @@ use weft_api::v1::{self, resource::Body};
 
 use crate::policy::breaker::Breaker;
 use crate::policy::fault::Faults;
+use crate::policy::jwt::KeySet;
 use crate::policy::limits::Limits;
-use crate::policy::outlier;
+use crate::policy::pattern::HostPattern;
+use crate::policy::rate_limit::RateLimits;
 use crate::policy::retry::{self, budget::Budget};
+use crate::policy::route::Table;
+use crate::policy::{authz, jwt, outlier};
 use crate::telemetry::Direction;
 use crate::telemetry::metrics::{Metrics, PeerMetrics};
 use crate::upstream::balance::Balancer;
@@ -34,6 +38,8 @@ pub struct Snapshot {
     pub hosts: HashMap<Box<str>, Vec<Arc<str>>>,
     /// Destinations asked for that the operator says do not exist.
     pub unknown: HashSet<Arc<str>>,
+    /// Keys of token issuers by name, with the resource they were parsed from.
+    pub keys: HashMap<Box<str>, (Arc<v1::Resource>, Arc<KeySet>)>,
     /// The resources it was built from, for admin and for the next build.
     pub resources: Resources,
 }
@@ -104,8 +110,15 @@ pub struct InboundConfig {
     pub ports: Vec<Arc<InboundPort>>,
     /// What is asked of peers.
     pub mtls: v1::MtlsMode,
+    /// Which tokens are asked for; none: no token is looked at.
+    pub jwt: Option<jwt::Policy>,
+    /// Who may do what; none: everything is allowed.
+    pub authz: Option<authz::Policy>,
+    /// How often.
+    pub rate_limits: RateLimits,
     /// What may be in flight at once.
     pub limits: Arc<Limits>,
+    pub(super) made_of: Vec<Option<Arc<v1::Resource>>>,
     pub(super) limits_config: Option<v1::Limits>,
 }
 
@@ -155,7 +168,9 @@ pub struct GatewayListener {
     /// Ready-made TLS configuration; none: plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Only this host (`*.example.org` allowed); none: all.
-    pub hostname: Option<Box<str>>,
+    pub hostname: Option<HostPattern>,
+    /// Where requests go.
+    pub routes: Table,
 }
 
 /// How to call one port of one service.
@@ -191,16 +206,23 @@ pub struct Destination {
     pub limits: Arc<Limits>,
     /// Faults to inject.
     pub faults: Faults,
+    /// How old an answer may be that is served while the breaker is open; none: no such answer.
+    pub stale: Option<Duration>,
+    /// Its routes inside the mesh; none: everything goes to itself.
+    pub routes: Option<Table>,
+    /// Its own tokens, which a gateway checks at the edge already.
+    pub jwt: Option<jwt::Policy>,
     pub(super) made_of: Sources,
     pub(super) metrics: OnceLock<Arc<PeerMetrics>>,
 }
 
-/// The resources that a destination is made of; they all bear its name.
+/// The resources that a destination is made of; all but the keys bear its name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sources {
     pub(super) spec: Option<Arc<v1::Resource>>,
     pub(super) endpoints: Option<Arc<v1::Resource>>,
     pub(super) routes: Option<Arc<v1::Resource>>,
+    pub(super) keys: Vec<Option<Arc<v1::Resource>>>,
 }
 
 impl Destination {

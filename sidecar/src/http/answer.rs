@@ -28,6 +28,9 @@ pub struct Asker<'a> {
 pub fn refuse(reject: &Reject, asker: Asker<'_>) -> Response<Body> {
     let reason = reject.reason;
     let mut response = if asker.grpc { grpc(reason) } else { plain(reason) };
+    if let (Some(status), false) = (reject.status, asker.grpc) {
+        *response.status_mut() = status;
+    }
     let headers = response.headers_mut();
     headers.insert(REASON, HeaderValue::from_static(reason.label()));
     if let Ok(id) = HeaderValue::from_str(asker.id)

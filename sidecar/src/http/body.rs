@@ -9,14 +9,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::replay::Replay;
+use crate::policy::fallback::Recording;
 
 /// A request's or an answer's body.
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
     ended: Option<OnEnd>,
+    recording: Option<Box<Recording>>,
 }
 
 #[derive(Debug)]
@@ -62,23 +65,23 @@ impl Drop for OnEnd {
 impl Body {
     /// No body.
     pub const fn empty() -> Self {
-        Self { inner: Inner::Empty, ended: None }
+        Self { inner: Inner::Empty, ended: None, recording: None }
     }
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { inner: Inner::Full(bytes.into()), ended: None }
+        Self { inner: Inner::Full(bytes.into()), ended: None, recording: None }
     }
 
     /// As hyper received it.
     pub fn incoming(incoming: Incoming) -> Self {
         let inner = if incoming.is_end_stream() { Inner::Empty } else { Inner::Incoming(incoming) };
-        Self { inner, ended: None }
+        Self { inner, ended: None, recording: None }
     }
 
     /// One that can be sent again.
     pub fn replay(replay: Replay) -> Self {
-        Self { inner: Inner::Replay(replay), ended: None }
+        Self { inner: Inner::Replay(replay), ended: None, recording: None }
     }
 
     /// Calls this once the body has ended, after what was to be called before.
@@ -95,6 +98,13 @@ impl Body {
         self
     }
 
+    /// Copies what passes for the stale cache.
+    #[must_use]
+    pub fn recorded(mut self, recording: Recording) -> Self {
+        self.recording = Some(Box::new(recording));
+        self
+    }
+
     /// What hyper received, where nothing of it has been read yet.
     pub fn into_incoming(mut self) -> Option<Incoming> {
         match std::mem::replace(&mut self.inner, Inner::Empty) {
@@ -103,7 +113,16 @@ impl Body {
         }
     }
 
+    fn record(&mut self, piece: &[u8]) {
+        if self.recording.as_mut().is_some_and(|recording| !recording.push(piece)) {
+            self.recording = None;
+        }
+    }
+
     fn complete(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(recording) = self.recording.take() {
+            recording.finish(Instant::now());
+        }
         if let Some(mut ended) = self.ended.take() {
             ended.call(End::Complete(trailers));
         }
@@ -129,6 +148,9 @@ impl http_body::Body for Body {
             Inner::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
             Inner::Replay(replay) => ready!(Pin::new(replay).poll_frame(cx)),
         };
+        if let Some(Ok(piece)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+            this.record(piece.map(|piece| &piece[..]).unwrap_or_default());
+        }
         match &frame {
             None => this.complete(None),
             Some(Ok(frame)) if frame.is_trailers() => this.complete(frame.trailers_ref()),
@@ -166,7 +188,7 @@ impl Inner {
 impl Drop for Body {
     /// hyper does not poll a body it knows to be at its end.
     fn drop(&mut self) {
-        if self.ended.is_some() && self.inner.is_end_stream() {
+        if (self.ended.is_some() || self.recording.is_some()) && self.inner.is_end_stream() {
             self.complete(None);
         }
     }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{Peer, app};
-use crate::config::snapshot::InboundConfig;
+use super::{Peer, app, checks};
+use crate::config::snapshot::{InboundConfig, Snapshot};
 use crate::cx::RequestCx;
 use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
@@ -33,24 +33,32 @@ pub async fn handle(
     let answer = match (refused, &config.inbound) {
         (Some(reject), _) => Err(reject),
         (None, None) => Err(Reason::NotReady.into()),
-        (None, Some(inbound)) => steps(&worker, inbound, &peer, exchange.cx(), (request, body)).await,
+        (None, Some(inbound)) => {
+            let to = To { worker: &worker, config: &config, inbound, peer: &peer };
+            steps(to, exchange.cx(), request, body).await
+        }
     };
     exchange.finish(answer)
 }
 
-async fn steps(
-    worker: &Rc<Worker>,
-    inbound: &InboundConfig,
-    peer: &Peer,
-    cx: &mut RequestCx,
-    (request, body): (Inward, Incoming),
-) -> Result<Response<Body>, Reject> {
-    authenticated(peer)?;
-    let slot = inbound.limits.request()?;
-    app::send(worker, &peer.port, cx, (request, body), slot).await
+/// Where a request is.
+struct To<'a> {
+    worker: &'a Rc<Worker>,
+    config: &'a Snapshot,
+    inbound: &'a InboundConfig,
+    peer: &'a Peer,
 }
 
-/// Plain text where mutual TLS is required.
-fn authenticated(peer: &Peer) -> Result<(), Reject> {
-    if peer.refused { Err(Reason::PeerUnauthenticated.into()) } else { Ok(()) }
+async fn steps(
+    to: To<'_>,
+    cx: &mut RequestCx,
+    mut request: Inward,
+    body: Incoming,
+) -> Result<Response<Body>, Reject> {
+    checks::peer(to.peer)?;
+    checks::token(to.inbound, cx, &mut request.parts)?;
+    checks::authorization(to.worker, to.inbound, cx, &request.parts)?;
+    checks::rate(to.worker, to.config, to.inbound, cx, &request.parts).await?;
+    let slot = to.inbound.limits.request()?;
+    app::send(to.worker, &to.peer.port, cx, (request, body), slot).await
 }

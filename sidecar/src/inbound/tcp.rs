@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Peer;
+use super::{Peer, checks};
 use crate::net::copy::{Raw, copy};
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
@@ -18,19 +18,18 @@ pub async fn handle(worker: &Rc<Worker>, stream: Stream, peer: &Peer) {
     let mut raw = Raw::new(Direction::Inbound, &peer.conn, &peer.metrics);
     raw.destination = Some(peer.port.name.clone());
     raw.endpoint = Some(peer.port.app);
-    let result = steps(&mut raw, stream, peer).await;
+    let result = steps(worker, &mut raw, stream, peer).await;
     raw.close(worker, result);
 }
 
-async fn steps(raw: &mut Raw, stream: Stream, peer: &Peer) -> Result<(), Reject> {
-    allowed(peer)?;
+async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, peer: &Peer) -> Result<(), Reject> {
+    checks::peer(peer)?;
+    if let Some(inbound) = &worker.shared.config.load_full().inbound {
+        checks::connection(worker, inbound, &peer.conn)?;
+    }
     let app = connect(peer).await?;
     copy(raw, stream, Stream::Plain(app)).await;
     Ok(())
-}
-
-fn allowed(peer: &Peer) -> Result<(), Reject> {
-    if peer.refused { Err(Reason::PeerUnauthenticated.into()) } else { Ok(()) }
 }
 
 async fn connect(peer: &Peer) -> Result<TcpStream, Reject> {

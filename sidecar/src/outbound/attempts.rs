@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 use weft_api::v1::Protocol;
 
+use super::routes::Routed;
 use crate::config::snapshot::Destination;
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
@@ -39,6 +40,7 @@ struct Run<'a> {
     cx: &'a mut RequestCx,
     outgoing: Outgoing,
     deadline: Instant,
+    attempt_timeout: Option<Duration>,
     /// Indices of endpoints tried.
     tried: Vec<usize>,
 }
@@ -61,20 +63,22 @@ struct Answered {
 /// Sends the request until there is an answer to pass on, or a refusal. The slot is held until the answer has passed.
 pub async fn run(
     worker: &Rc<Worker>,
-    destination: &Arc<Destination>,
+    routed: &Routed,
     cx: &mut RequestCx,
     (mut request, body): (Inward, Incoming),
     slot: Slot,
 ) -> Result<Response<Body>, Reject> {
     let now = Instant::now();
+    let destination = &routed.destination;
     let client = request.client.take();
-    let deadline = now + deadline::of(&request.parts.headers, destination.timeout).unwrap_or(NEVER);
+    let deadline = now + deadline::of(&request.parts.headers, routed.timeout).unwrap_or(NEVER);
     let keep = destination.retry.replays();
     if keep {
         destination.budget.request(now);
     }
     let outgoing = Outgoing::new(request, body, keep);
-    let mut run = Run { worker, destination, cx, outgoing, deadline, tried: Vec::new() };
+    let attempt_timeout = routed.attempt_timeout;
+    let mut run = Run { worker, destination, cx, outgoing, deadline, attempt_timeout, tried: Vec::new() };
     let Answered { answer, connection, picked, permit } = run.until_answered().await?;
     let destination = Arc::clone(destination);
     let judge = worker.clone();
@@ -143,7 +147,8 @@ impl Run<'_> {
         let target = target(self.destination, picked.endpoint());
         let speaks = speaks(self.destination.protocol, picked.endpoint(), self.cx, &self.outgoing);
         deadline::tell(self.outgoing.headers_mut(), self.deadline, started);
-        let sent = timeout_at(self.deadline, self.outgoing.send(self.worker, target, speaks)).await;
+        let until = self.attempt_timeout.map_or(self.deadline, |limit| self.deadline.min(started + limit));
+        let sent = timeout_at(until, self.outgoing.send(self.worker, target, speaks)).await;
         let sent = sent.unwrap_or_else(|_| Err(timed_out()));
         let outcome = match &sent {
             Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::attempts;
 use super::destination::{Found, To, find};
+use super::forward::forward;
+use super::routes::{self, Routed, Way};
 use crate::config::snapshot::Destination;
 use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
@@ -17,7 +18,8 @@ use crate::http::exchange::Exchange;
 use crate::http::serve::Head;
 use crate::http::upgrade::{Inward, take};
 use crate::net::worker::Worker;
-use crate::reject::{Reason, Reject};
+use crate::policy::route::Selected;
+use crate::reject::Reject;
 use crate::telemetry::Direction;
 
 /// Serves one request of the application.
@@ -50,37 +52,30 @@ pub async fn handle(
         Ok(Found::Outside(address)) => {
             attempts::pass_through(&worker, address, exchange.cx(), (request, body)).await
         }
-        Ok(Found::Known(destination)) => {
-            exchange.cx().destination = Some(Arc::clone(&destination.name));
-            steps(&worker, &destination, exchange.cx(), (request, body)).await
-        }
+        Ok(Found::Known(destination)) => steps(&worker, destination, exchange.cx(), request, body).await,
     };
     exchange.finish(answer)
 }
 
-/// What every request to a destination passes, from a sidecar and from a gateway.
-pub async fn steps(
+async fn steps(
     worker: &Rc<Worker>,
-    destination: &Arc<Destination>,
+    destination: Arc<Destination>,
     cx: &mut RequestCx,
-    request: (Inward, Incoming),
+    mut request: Inward,
+    body: Incoming,
 ) -> Result<Response<Body>, Reject> {
-    fault(destination, cx).await?;
-    let slot = destination.limits.request()?;
-    attempts::run(worker, destination, cx, request, slot).await
+    let way = match select(&destination, cx, &request) {
+        Some(selected) => routes::follow(worker, selected, cx, &mut request).await?,
+        None => Way::To(Routed::straight(destination)),
+    };
+    match way {
+        Way::Answer(redirection) => Ok(routes::redirect(redirection)),
+        Way::To(routed) => forward(worker, &routed, cx, request, body).await,
+    }
 }
 
-/// Injected faults: a pause, a refusal, or both.
-async fn fault(destination: &Destination, _cx: &RequestCx) -> Result<(), Reject> {
-    if destination.faults.is_empty() {
-        return Ok(());
-    }
-    let injected = destination.faults.decide(rand::random);
-    if let Some(delay) = injected.delay {
-        tokio::time::sleep_until(Instant::now() + delay).await;
-    }
-    match injected.abort {
-        Some(_) => Err(Reason::FaultInjected.into()),
-        None => Ok(()),
-    }
+/// The destination's own route for this request; inside the mesh having none is no fault.
+fn select(destination: &Destination, cx: &mut RequestCx, request: &Inward) -> Option<Selected> {
+    let parts = &request.parts;
+    destination.routes.as_ref()?.select(cx, parts.uri.query(), &parts.headers)
 }

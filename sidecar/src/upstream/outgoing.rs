@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
@@ -33,8 +33,6 @@ pub struct Outgoing {
     body: Source,
     /// The protocol to switch to.
     upgrade: Option<HeaderValue>,
-    /// Whether this is the last time it can be sent, so that nothing needs to be kept.
-    last: bool,
 }
 
 #[derive(Debug)]
@@ -65,18 +63,21 @@ impl Outgoing {
             (false, true) => Source::Kept(Keeper::new(body)),
             (false, false) => Source::Once(body),
         };
-        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade, last: false }
+        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade }
     }
 
-    /// A copy without a body, for a mirror; none where there is a body.
-    pub fn mirror(&self) -> Option<Self> {
-        matches!(self.body, Source::Empty).then(|| Self {
-            method: self.method.clone(),
-            uri: self.uri.clone(),
-            headers: self.headers.clone(),
+    /// A copy of a request without a body, for a mirror; none where there is a body or an upgrade.
+    pub fn copy_of(request: &Inward) -> Option<Self> {
+        let headers = &request.parts.headers;
+        let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+        let may_have_body =
+            has_length || !matches!(request.parts.method, Method::GET | Method::HEAD | Method::DELETE);
+        (!may_have_body && request.upgrade.is_none()).then(|| Self {
+            method: request.parts.method.clone(),
+            uri: request.parts.uri.clone(),
+            headers: headers.clone(),
             body: Source::Empty,
             upgrade: None,
-            last: false,
         })
     }
 
@@ -88,11 +89,6 @@ impl Outgoing {
     /// Its headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
-    }
-
-    /// Its target, for rewrites.
-    pub fn uri_mut(&mut self) -> &mut Uri {
-        &mut self.uri
     }
 
     /// Whether it wants to switch protocols.
@@ -170,11 +166,7 @@ impl Outgoing {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.headers_mut() = if matches!(self.body, Source::Gone) && self.last {
-            std::mem::take(&mut self.headers)
-        } else {
-            self.headers.clone()
-        };
+        *request.headers_mut() = self.headers.clone();
         *request.uri_mut() = self.uri.clone();
         match speaks {
             Speaks::H2 => as_h2(&mut request),

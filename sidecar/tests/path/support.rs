@@ -147,7 +147,8 @@ pub(crate) fn endpoints(addresses: &[SocketAddr]) -> v1::Endpoints {
 
 /// Starts the proxy beside an application.
 pub(crate) fn server(identity: &Arc<Identity>, inbound: v1::Inbound) -> Handle {
-    let proxy = v1::Proxy { service: "shop/product".into(), ..Default::default() };
+    let access_log = v1::AccessLog::Off.into();
+    let proxy = v1::Proxy { service: "shop/product".into(), access_log, ..Default::default() };
     let resources = vec![
         resource("self", resource::Body::Proxy(proxy)),
         resource("self", resource::Body::Inbound(inbound)),
@@ -162,7 +163,9 @@ pub(crate) fn calling(destination: &v1::Destination, endpoints: &v1::Endpoints) 
         destination: DESTINATION.into(),
         protocol: destination.protocol,
     };
-    let proxy = v1::Proxy { service: "shop/order".into(), outbound: vec![listener], ..Default::default() };
+    let access_log = v1::AccessLog::Off.into();
+    let outbound = vec![listener];
+    let proxy = v1::Proxy { service: "shop/order".into(), access_log, outbound, ..Default::default() };
     vec![
         resource("self", resource::Body::Proxy(proxy)),
         resource(DESTINATION, resource::Body::Destination(destination.clone())),

@@ -1,0 +1,130 @@
+//! What every request to a destination passes once it is clear which one, from a sidecar and from a gateway alike:
+//! faults, limits, attempts, the stale answer where the breaker is open, and a copy for mirrors.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::attempts;
+use super::routes::Routed;
+use crate::config::snapshot::Destination;
+use crate::cx::RequestCx;
+use crate::http::body::Body;
+use crate::http::upgrade::Inward;
+use crate::net::worker::Worker;
+use crate::policy::fallback::Key;
+use crate::policy::outcome::Outcome;
+use crate::reject::{Reason, Reject};
+use crate::upstream::balance::Ask;
+use crate::upstream::connect::Speaks;
+use crate::upstream::outgoing::Outgoing;
+
+/// Sends a request to its destination.
+pub async fn forward(
+    worker: &Rc<Worker>,
+    routed: &Routed,
+    cx: &mut RequestCx,
+    request: Inward,
+    body: Incoming,
+) -> Result<Response<Body>, Reject> {
+    let destination = &routed.destination;
+    cx.destination = Some(Arc::clone(&destination.name));
+    fault(destination).await?;
+    let slot = destination.limits.request()?;
+    let fallback = Fallback::of(destination, cx, &request);
+    mirror(worker, routed, cx, &request);
+    let answer = attempts::run(worker, routed, cx, (request, body), slot).await;
+    let mut answer = match fallback {
+        None => answer?,
+        Some(fallback) => fallback.instead(worker, destination, answer)?,
+    };
+    routed.edit(&mut answer);
+    Ok(answer)
+}
+
+/// Injected faults: a pause, a refusal, or both.
+async fn fault(destination: &Destination) -> Result<(), Reject> {
+    if destination.faults.is_empty() {
+        return Ok(());
+    }
+    let injected = destination.faults.decide(rand::random);
+    if let Some(delay) = injected.delay {
+        sleep(delay).await;
+    }
+    match injected.abort {
+        Some(status) => Err(Reject::new(Reason::FaultInjected).with_status(status)),
+        None => Ok(()),
+    }
+}
+
+/// A request whose answer is kept, or may be answered from what is kept.
+struct Fallback {
+    key: Key,
+    headers: HeaderMap,
+}
+
+impl Fallback {
+    fn of(destination: &Destination, cx: &RequestCx, request: &Inward) -> Option<Self> {
+        destination.stale?;
+        let (uri, headers) = (&request.parts.uri, &request.parts.headers);
+        let key = Key::new(cx, &destination.name, uri.query(), headers)?;
+        Some(Self { key, headers: headers.clone() })
+    }
+
+    fn instead(
+        self,
+        worker: &Rc<Worker>,
+        destination: &Destination,
+        answer: Result<Response<Body>, Reject>,
+    ) -> Result<Response<Body>, Reject> {
+        let (now, cache) = (Instant::now(), &worker.shared.stale);
+        match answer {
+            Ok(answer) => {
+                let (parts, body) = answer.into_parts();
+                Ok(match cache.record(&self.key, &self.headers, &parts, now) {
+                    Some(recording) => Response::from_parts(parts, body.recorded(recording)),
+                    None => Response::from_parts(parts, body),
+                })
+            }
+            Err(reject) if reject.reason == Reason::CircuitOpen => {
+                let stale = destination.stale.unwrap_or_default();
+                let kept = cache.get(&self.key, &self.headers, stale, now).ok_or(reject)?;
+                let direction = worker.shared.direction();
+                destination.metrics(direction, &worker.shared.telemetry.metrics).served_stale();
+                let mut answer = Response::new(Body::full(kept.body));
+                *answer.status_mut() = kept.status;
+                *answer.headers_mut() = kept.headers;
+                Ok(answer)
+            }
+            Err(reject) => Err(reject),
+        }
+    }
+}
+
+/// Copies of the request for the mirrors; nobody waits for their answers. Requests with a body are not copied.
+fn mirror(worker: &Rc<Worker>, routed: &Routed, cx: &RequestCx, request: &Inward) {
+    for name in routed.mirrors() {
+        let Some(mut copy) = Outgoing::copy_of(request) else { return };
+        let (name, to) = (Arc::clone(name), Rc::clone(worker));
+        let (grpc, client) = (cx.grpc, cx.client_ip);
+        worker.tasks.spawn_local(async move {
+            let Ok(destination) = to.shared.destination(&name).await else { return };
+            let key = destination.balancer.key(copy.headers(), client);
+            let now = Instant::now();
+            let ask = Ask { key, random: rand::random(), tried: &[] };
+            let Some(picked) = destination.balancer.pick(&ask, now) else { return };
+            let target = attempts::target(&destination, picked.endpoint());
+            let speaks = if grpc { Speaks::H2 } else { Speaks::Http1 };
+            match copy.send(&to, target, speaks).await {
+                Ok((answer, _)) => {
+                    picked.answered(Outcome::Status(answer.status()), now.elapsed(), Instant::now())
+                }
+                Err(failure) => debug!(destination = %name, reject = ?failure.reject, "mirror failed"),
+            }
+        });
+    }
+}

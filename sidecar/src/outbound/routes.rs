@@ -1,0 +1,119 @@
+//! Follows a route: answers with its redirect, or edits the request as its filters say and finds the backend's
+//! destination. Stands before everything that belongs to the destination itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HOST, LOCATION};
+use http::uri::Uri;
+use http::{HeaderValue, Response};
+
+use crate::config::snapshot::Destination;
+use crate::cx::RequestCx;
+use crate::http::body::Body;
+use crate::http::upgrade::Inward;
+use crate::net::worker::Worker;
+use crate::policy::filters::{Filters, Redirection, Target};
+use crate::policy::route::{Backend, Route, Selected};
+use crate::reject::{Reason, Reject};
+
+/// Where a route leads.
+#[derive(Debug)]
+pub enum Way {
+    /// To an answer right here.
+    Answer(Redirection),
+    /// To a destination.
+    To(Routed),
+}
+
+/// A destination, with what the route says about the way there.
+#[derive(Debug)]
+pub struct Routed {
+    /// Where the request goes.
+    pub destination: Arc<Destination>,
+    /// For the whole request.
+    pub timeout: Option<Duration>,
+    /// For one attempt.
+    pub attempt_timeout: Option<Duration>,
+    /// The route, and the index of its backend, whose filters edit the answer.
+    answered_by: Option<(Arc<Route>, usize)>,
+}
+
+impl Routed {
+    /// Straight to a destination, without a route.
+    pub fn straight(destination: Arc<Destination>) -> Self {
+        Self { timeout: destination.timeout, destination, attempt_timeout: None, answered_by: None }
+    }
+
+    /// Edits an answer as the route and its backend say.
+    pub fn edit(&self, answer: &mut Response<Body>) {
+        let Some((route, backend)) = &self.answered_by else { return };
+        if let Some(backend) = route.backends().get(*backend) {
+            backend.filters.edit_response(answer.headers_mut());
+        }
+        route.filters.edit_response(answer.headers_mut());
+    }
+
+    /// Destinations that get a copy of the request.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Arc<str>> {
+        let backend = |(route, index): &(Arc<Route>, usize)| route.backends().get(*index).map(|_| *index);
+        let filters = self.answered_by.iter().flat_map(move |by| {
+            let of_backend = backend(by).and_then(|index| by.0.backends().get(index)).map(|b| &b.filters);
+            std::iter::once(&by.0.filters).chain(of_backend)
+        });
+        filters.flat_map(|filters| filters.mirrors())
+    }
+}
+
+/// Follows a selected route.
+pub async fn follow(
+    worker: &Rc<Worker>,
+    selected: Selected,
+    cx: &RequestCx,
+    request: &mut Inward,
+) -> Result<Way, Reject> {
+    let Selected { route, prefix } = selected;
+    let query = request.parts.uri.query().map(str::to_owned);
+    let target = Target { port: cx.conn.port, query: query.as_deref(), prefix };
+    if let Some(redirection) = route.filters.redirect(cx, &target) {
+        return Ok(Way::Answer(redirection));
+    }
+    let invalid = || Reject::new(Reason::InvalidRoute).by(&*route.name);
+    let backend = route.backend(rand::random()).ok_or_else(invalid)?;
+    if let Some(redirection) = backend.filters.redirect(cx, &target) {
+        return Ok(Way::Answer(redirection));
+    }
+    let name = backend.destination.as_ref().ok_or_else(invalid)?;
+    edit(&route.filters, cx, request, &target);
+    edit(&backend.filters, cx, request, &target);
+    let destination = worker.shared.destination(name).await.map_err(|reject| match reject.reason {
+        Reason::UnknownDestination => invalid().because(&**name),
+        _ => reject,
+    })?;
+    let index = route.backends().iter().position(|b: &Backend| std::ptr::eq(b, backend));
+    Ok(Way::To(Routed {
+        timeout: route.timeout.or(destination.timeout),
+        attempt_timeout: route.backend_timeout,
+        answered_by: Some((Arc::clone(&route), index.unwrap_or_default())),
+        destination,
+    }))
+}
+
+fn edit(filters: &Filters, cx: &RequestCx, request: &mut Inward, target: &Target<'_>) {
+    filters.edit_request(&mut request.parts.headers);
+    if let Some(path) = filters.rewrite_path(cx.path.as_str(), target) {
+        request.parts.uri = Uri::from(path);
+    }
+    if let Some(host) = filters.rewrite_host().and_then(|host| HeaderValue::from_str(host).ok()) {
+        request.parts.headers.insert(HOST, host);
+    }
+}
+
+/// The answer a redirect filter gives.
+pub fn redirect(redirection: Redirection) -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = redirection.status;
+    answer.headers_mut().insert(LOCATION, redirection.location);
+    answer
+}
