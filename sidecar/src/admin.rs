@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use crate::config::Shared;
 use crate::logging;
 use crate::pages::{Answer, Ask, json, not_allowed, reads, text};
-use crate::telemetry::Direction;
 use crate::telemetry::clock::unix_now;
 
 const INDEX: &str = "\
@@ -79,13 +78,12 @@ fn reset_breakers(shared: &Shared, name: Option<&str>) -> Answer {
             format!("there is no destination `{name}` in use; see /breakers\n"),
         );
     }
-    let direction = if config.gateway.is_some() { Direction::Gateway } else { Direction::Outbound };
     let mut reset = Vec::new();
     for destination in config.destinations.values() {
         let asked = name.is_none_or(|name| name == &*destination.name);
         let Some(breaker) = destination.breaker.as_ref().filter(|_| asked) else { continue };
         if let Some(transition) = breaker.reset() {
-            destination.metrics(direction, &shared.telemetry.metrics).breaker_moved(transition);
+            destination.metrics(shared.direction(), &shared.telemetry.metrics).breaker_moved(transition);
         }
         reset.push(&*destination.name);
     }

@@ -2,6 +2,7 @@
 //! Ready means configured, certified and not draining; live means that the control plane answers at all.
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use crate::config::Shared;
 use crate::pages::{Answer, Ask, answer, not_allowed, reads, text};
@@ -32,10 +33,22 @@ pub fn metrics(shared: &Shared, ask: &Ask) -> Answer {
     }
     match ask.request.uri().path() {
         "/metrics" => {
+            refresh(shared);
             let body = shared.telemetry.metrics.encode(unix_now());
             answer(StatusCode::OK, PROMETHEUS, body.into())
         }
         _ => text(StatusCode::NOT_FOUND, "/metrics\n"),
+    }
+}
+
+/// Ejections end by the clock, without an event that could be counted.
+fn refresh(shared: &Shared) {
+    let (metrics, now) = (&shared.telemetry.metrics, Instant::now());
+    for destination in shared.config.load().destinations.values() {
+        if destination.outlier.is_some() {
+            let ejected = destination.balancer.peers(now).ejected;
+            destination.metrics(shared.direction(), metrics).ejected(ejected);
+        }
     }
 }
 

@@ -24,9 +24,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The connection to Redis, made at the first use and again by itself; shared by all workers.
 pub struct GlobalLimits {
     script: Script,
-    connection: Mutex<Option<(Box<str>, ConnectionManager)>>,
+    connection: Mutex<Option<Known>>,
     failing: AtomicBool,
 }
+
+/// Address and connection.
+type Known = (Box<str>, ConnectionManager);
 
 impl std::fmt::Debug for GlobalLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -214,9 +214,10 @@ impl PeerMetrics {
     pub fn breaker_moved(&self, transition: Transition) {
         let Transition { from, to } = transition;
         let (destination, from) = (&*self.name, breaker_label(from));
-        match to {
-            State::Open => warn!(destination, from, to = breaker_label(to), "circuit breaker has opened"),
-            _ => info!(destination, from, to = breaker_label(to), "circuit breaker has moved"),
+        if to == State::Open {
+            warn!(destination, from, to = breaker_label(to), "circuit breaker has opened");
+        } else {
+            info!(destination, from, to = breaker_label(to), "circuit breaker has moved");
         }
         self.breaker_state(to);
         self.families.breaker_transitions.with_label_values(&[destination, breaker_label(to)]).inc();
