@@ -31,7 +31,7 @@ use crate::source::dir::Dir;
 /// How long open requests may take once the operator stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often roots and the operator's own certificate are looked at.
-const RENEWAL_EVERY: Duration = Duration::from_secs(600);
+const RENEWAL_EVERY: Duration = Duration::from_mins(10);
 
 /// Where a running operator is reached.
 #[derive(Clone, Debug)]
@@ -190,7 +190,9 @@ impl OwnTls {
     }
 }
 
-fn both_ends(own: &OwnIdentity) -> Result<(Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>), TlsError> {
+type BothEnds = (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>);
+
+fn both_ends(own: &OwnIdentity) -> Result<BothEnds, TlsError> {
     Ok((server_tls(&own.identity)?, Arc::new(tls::client_config(&own.identity, &[ALPN_HTTP1])?)))
 }
 

@@ -1,5 +1,5 @@
 //! Who asks for a certificate? Standalone ([`Attest::Static`]) each instance has a join token, given to its proxy by
-//! whoever started it; only the token's hash is known here. In a cluster a TokenReview answers the same question.
+//! whoever started it; only the token's hash is known here. In a cluster a `TokenReview` answers the same question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +105,8 @@ mod tests {
     use super::*;
 
     fn hex(token: &str) -> String {
-        Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+        let digits = Sha256::digest(token).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect()
     }
 
     fn tokens(all: &[(&str, &str, &str)]) -> JoinTokens {

@@ -19,7 +19,7 @@ use weft_core::ca::{Ca, CaError, Lifetime, Signed};
 use weft_crds::mesh::{Identity, MeshSpec};
 
 /// Life of the operator's own certificate; renewed at half of it.
-const OWN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const OWN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// The authority of this mesh.
 pub(crate) struct Authority {

@@ -31,6 +31,8 @@ use crate::status_writer::StatusWriter;
 
 /// How often what proxies report is taken over: bounds what a chatty proxy can cause.
 const REPORTS_EVERY: Duration = Duration::from_millis(500);
+/// How often every status is looked at again: certificates end without a change.
+const STATUSES_EVERY: Duration = Duration::from_mins(1);
 
 /// Owns the world and all that is computed from it.
 pub(crate) struct Reconciler {
@@ -85,6 +87,8 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, stopping: CancellationToken) {
         let mut reports = tokio::time::interval(REPORTS_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut statuses = tokio::time::interval(STATUSES_EVERY);
+        statuses.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -92,6 +96,7 @@ impl Reconciler {
                     None => return,
                 },
                 _ = reports.tick() => self.take_reports(),
+                _ = statuses.tick() => self.write_statuses(self.world.references()),
                 () = stopping.cancelled() => return,
             }
         }
@@ -133,8 +138,13 @@ impl Reconciler {
             }
         }
         self.fill();
-        for reference in affected.resources {
-            let status = status::of(&self.world, &reference, unix_now());
+        self.write_statuses(affected.resources);
+    }
+
+    fn write_statuses(&mut self, resources: BTreeSet<ObjectRef>) {
+        let now = unix_now();
+        for reference in resources {
+            let status = status::of(&self.world, &reference, now);
             self.status.put(&reference, status.as_ref());
             if let Some(status) = status {
                 self.world.keep_status(&reference, status);

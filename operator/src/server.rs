@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const HANDSHAKES_AT_ONCE: usize = 256;
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A proxy that vanished without a word is noticed within the two together.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(10);
@@ -101,29 +102,14 @@ impl Accept {
     async fn run(self, listener: TcpListener, stopping: CancellationToken) {
         let handshakes = TaskTracker::new();
         let room = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
-        loop {
-            let next = async {
-                let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
-                (permit, listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                next = next => next,
-                () = stopping.cancelled() => break,
-            };
-            match accepted {
-                Ok((tcp, _)) => {
-                    let accept = self.clone();
-                    handshakes.spawn(async move {
-                        accept.handshake(tcp).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: give connections time to end.
-                    warn!(%error, "connection not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+        while let Some((tcp, permit)) = stopping.run_until_cancelled(next(&listener, &room)).await {
+            // Boxed: its future is large, and most of the time there is none.
+            let handshake = Box::pin(self.clone().handshake(tcp));
+            let stopping = stopping.clone();
+            handshakes.spawn(async move {
+                stopping.run_until_cancelled(handshake).await;
+                drop(permit);
+            });
         }
         drop(self);
         handshakes.close();
@@ -152,6 +138,21 @@ impl Accept {
         self.metrics.handshakes_refused.inc();
         let from = from.map(|from| from.to_string());
         warn!(from, why, "connection refused");
+    }
+}
+
+/// The next connection, once there is room for its handshake.
+async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return (tcp, permit),
+            Err(error) => {
+                // Out of file descriptors, most likely: give connections time to end.
+                warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl Reconciler {
     /// Takes a whole new configuration, or refuses it as a whole.
     pub(super) fn take_objects(&mut self, objects: Vec<Sourced>) {
         if let Err(problem) = self.admit_mesh(&objects) {
-            self.reject(Part::Objects, vec![problem]);
+            self.reject(Part::Objects, vec![*problem]);
             return;
         }
         let new: BTreeSet<_> = objects.iter().map(|sourced| sourced.object.reference()).collect();
@@ -68,7 +68,7 @@ impl Reconciler {
     }
 
     /// The trust domain is what all identities start with, so the first one stays.
-    fn admit_mesh(&mut self, objects: &[Sourced]) -> Result<(), Problem> {
+    fn admit_mesh(&mut self, objects: &[Sourced]) -> Result<(), Box<Problem>> {
         let is_mesh = |sourced: &&Sourced| {
             let reference = sourced.object.reference();
             reference.kind == ObjectKind::Mesh && reference.name.name == MESH_NAME
@@ -79,7 +79,7 @@ impl Reconciler {
             Some(Object::Mesh(mesh)) => &mesh.spec,
             _ => &built_in,
         };
-        self.admit_trust_domain(spec).map_err(|error| Problem {
+        let problem = |error: AuthorityError| Problem {
             file: sourced.map(|sourced| sourced.file.clone()).unwrap_or_default(),
             line: sourced.map(|sourced| sourced.line).unwrap_or_default(),
             column: 0,
@@ -87,19 +87,17 @@ impl Reconciler {
             field: "spec.trustDomain".into(),
             message: with_causes(&error),
             remedy: String::new(),
-        })
+        };
+        self.admit_trust_domain(spec).map_err(|error| Box::new(problem(error)))
     }
 
     fn admit_trust_domain(&mut self, mesh: &MeshSpec) -> Result<(), AuthorityError> {
-        match &self.authority {
-            Some(authority) => authority.configure(&mesh.trust_domain, &mesh.identity),
-            None => {
-                let (state, lifetime) = (&self.outlets.state, self.outlets.certificate_lifetime);
-                let opened = Authority::open(state, mesh, lifetime, unix_now())?;
-                self.authority = Some(Arc::new(opened));
-                Ok(())
-            }
+        if let Some(authority) = &self.authority {
+            return authority.configure(&mesh.trust_domain, &mesh.identity);
         }
+        let (state, lifetime) = (&self.outlets.state, self.outlets.certificate_lifetime);
+        self.authority = Some(Arc::new(Authority::open(state, mesh, lifetime, unix_now())?));
+        Ok(())
     }
 
     /// Answers a proxy that wants to subscribe.

@@ -100,6 +100,7 @@ impl Opening {
         if hello.want.len() > MAX_WANTED {
             return Err(too_many());
         }
+        let wanted = hello.want.len();
         let have = std::mem::take(&mut hello.have);
         let (workload, instance) = (hello.workload.clone(), hello.instance.clone());
         let version = hello.version.clone();
@@ -111,7 +112,7 @@ impl Opening {
             hub: self.service.hub,
             stopping: self.service.stopping,
             messages: self.messages,
-            wanted: 0,
+            wanted,
             held: Held::new(have),
             stream: subscription.id,
             subscription,

@@ -40,8 +40,8 @@ pub(crate) struct Dir {
 /// What was read last, to see what changed.
 #[derive(Debug, Default)]
 struct Seen {
-    files: Option<Result<Vec<File>, String>>,
-    instances: Option<Result<Option<String>, String>>,
+    files: Option<Files>,
+    instances: Option<Read<Option<String>>>,
     /// There have been instances before: then a missing file is no statement that there are none.
     had_instances: bool,
 }
@@ -90,22 +90,51 @@ impl Dir {
     }
 
     async fn look(&mut self, hub: &Hub) -> Result<(), Stopping> {
-        let (manifests, instances) = (self.manifests.clone(), self.state.join(INSTANCES));
-        let read = move || (read_files(&manifests), read_instances(&instances));
-        let Ok((files, instances)) = tokio::task::spawn_blocking(read).await else { return Ok(()) };
+        let path = self.state.join(INSTANCES);
+        let instances = read(&path, read_instances).await;
+        if self.seen.instances.as_ref() != Some(&instances) {
+            let loaded = load::instances(&path, &instances, self.seen.had_instances);
+            self.seen.had_instances |= matches!(instances, Ok(Some(_)));
+            self.seen.instances = Some(instances);
+            hub.say(Event::Loaded(loaded)).await?;
+        }
+        let files = self.settled_files().await;
         if self.seen.files.as_ref() != Some(&files) {
             let loaded = load::objects(&self.manifests, &files);
             self.seen.files = Some(files);
             hub.say(Event::Loaded(loaded)).await?;
         }
-        if self.seen.instances.as_ref() != Some(&instances) {
-            let loaded = load::instances(&self.state.join(INSTANCES), &instances, self.seen.had_instances);
-            self.seen.had_instances |= matches!(instances, Ok(Some(_)));
-            self.seen.instances = Some(instances);
-            hub.say(Event::Loaded(loaded)).await?;
-        }
         Ok(())
     }
+
+    /// Editors truncate a file and then write it, and an empty file is a good one without its objects: what differs
+    /// from before counts only when it reads the same twice.
+    async fn settled_files(&self) -> Files {
+        let mut files = read(&self.manifests, read_files).await;
+        let Some(seen) = &self.seen.files else { return files };
+        let until = Instant::now() + QUIET_WITHIN;
+        while files != *seen && Instant::now() < until {
+            tokio::time::sleep(QUIET_FOR).await;
+            let again = read(&self.manifests, read_files).await;
+            if again == files {
+                break;
+            }
+            files = again;
+        }
+        files
+    }
+}
+
+/// What was read, or why it cannot be.
+type Read<T> = Result<T, String>;
+/// The files of a directory.
+type Files = Read<Vec<File>>;
+
+/// Reads on a thread that may block.
+async fn read<T: Send + 'static>(path: &Path, read: fn(&Path) -> Read<T>) -> Read<T> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    read.unwrap_or_else(|error| Err(format!("cannot be read: {error}")))
 }
 
 /// Waits until nothing has changed for a moment, but not for ever.
@@ -118,7 +147,7 @@ async fn settle(changed: &Notify) {
     }
 }
 
-fn read_files(folder: &Path) -> Result<Vec<File>, String> {
+fn read_files(folder: &Path) -> Files {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
@@ -128,15 +157,15 @@ fn read_files(folder: &Path) -> Result<Vec<File>, String> {
         if name.starts_with('.') || !is_yaml || path.is_dir() {
             continue;
         }
-        let is_run_file = RUN_FILES.contains(&name);
+        let says_what_runs = RUN_FILES.contains(&name);
         let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}"));
-        files.push(File { path, is_run_file, text });
+        files.push(File { path, says_what_runs, text });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }
 
-fn read_instances(path: &Path) -> Result<Option<String>, String> {
+fn read_instances(path: &Path) -> Read<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -7,10 +7,29 @@ use weft_api::v1::config_request::Body;
 use weft_api::v1::resource::Body as Content;
 use weft_api::v1::{BreakerReport, Delta, Hello, Kind, Report};
 use weft_core::ca::{Ca, Lifetime};
+use weft_core::instances::Role;
 
-use crate::harness::{DEADLINE, ORDER, Operator, Proxy, USER, channel, hello, instance, request};
+use crate::harness::{
+    DEADLINE, MESH, ORDER, Operator, Proxy, USER, channel, folder, hello, instance, request,
+};
 
 const USER_HTTP: &str = "shop/user:http";
+
+const EDGE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  gatewayClassName: weft
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: users, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{matches: [{path: {type: PathPrefix, value: /users}}], backendRefs: [{name: user, port: 80}]}]
+";
 
 fn kinds(delta: &Delta) -> Vec<Kind> {
     delta.upserts.iter().map(weft_api::v1::Resource::kind).collect()
@@ -223,4 +242,38 @@ async fn a_report_shows_in_the_status_while_the_stream_lives() {
     assert_eq!((instance.breakers[0].state, instance.open_connections), (BreakerState::Open, 3));
     drop(proxy);
     operator.until("the end of the stream", |status| !order(status).connected).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_it_was_opened_with() {
+    let folder = folder(&[("mesh.yaml", MESH), ("order.yaml", ORDER)], &[instance("order", 0)]);
+    let short = |settings: &mut weft_operator::settings::Settings| {
+        settings.certificate_lifetime = Some(std::time::Duration::from_secs(2));
+    };
+    let mut operator = Operator::start_with(folder, short).await;
+    operator.until_ready().await;
+    let mut proxy = operator.proxy("order", 0).await;
+    let delta = proxy.next().await;
+    proxy.ack(delta).await;
+    assert_eq!(proxy.receive().await.unwrap_err().code(), Code::Unauthenticated);
+    operator.proxy("order", 0).await.next().await;
+}
+
+#[tokio::test]
+async fn a_gateway_gets_its_listeners_and_routes_and_shows_its_addresses() {
+    let files = [("mesh.yaml", MESH), ("user.yaml", USER), ("edge.yaml", EDGE)];
+    let listener = "127.0.0.1:18080".parse().unwrap();
+    let mut edge = instance("edge", 0);
+    edge.role = Role::Gateway;
+    edge.ports.clear();
+    edge.listeners.insert("http".into(), listener);
+    let operator = Operator::serving(&files, &[instance("user", 0), edge]).await;
+    let mut proxy = operator.proxy("edge", 0).await;
+    let gateway = proxy.until(Kind::Gateway, "self", |_| true).await;
+    let Some(Content::Gateway(gateway)) = gateway.body else { panic!("no gateway") };
+    assert_eq!(gateway.identity, "spiffe://mesh.test/ns/shop/sa/edge");
+    assert_eq!(gateway.listeners[0].listen, listener.to_string());
+    proxy.until(Kind::Routes, &gateway.listeners[0].routes, |_| true).await;
+    let status = operator.status().await;
+    assert_eq!(status.gateways[0].addresses[0].address, listener);
 }

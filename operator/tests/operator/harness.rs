@@ -86,7 +86,12 @@ impl Operator {
 
     /// An operator that need not serve yet.
     pub(crate) async fn start(folder: tempfile::TempDir) -> Self {
-        let settings = Settings::for_dir(folder.path().join("shop"), folder.path().join("state"));
+        Self::start_with(folder, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(folder: tempfile::TempDir, adapt: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::for_dir(folder.path().join("shop"), folder.path().join("state"));
+        adapt(&mut settings);
         let stopping = CancellationToken::new();
         let (say, bound) = oneshot::channel();
         let mut task = JoinSet::new();
@@ -129,18 +134,13 @@ impl Operator {
     /// The status once it is as wanted.
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&MeshStatus) -> bool) -> MeshStatus {
         let mut look = tokio::time::interval(Duration::from_millis(20));
-        let wait = async {
-            loop {
-                look.tick().await;
-                let status = self.status().await;
-                if is(&status) {
-                    return status;
-                }
+        let until = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let status = self.status().await;
+            if is(&status) {
+                return status;
             }
-        };
-        match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(status) => status,
-            Err(_) => panic!("{what} did not come: {:#?}", self.status().await),
+            assert!(look.tick().await < until, "{what} did not come: {status:#?}");
         }
     }
 
@@ -322,9 +322,14 @@ pub(crate) fn instance(service: &str, number: u8) -> Instance {
         ready: true,
         meshed: true,
         zone: String::new(),
-        token_sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        token_sha256: hex(&sha256),
         name,
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect()
 }
 
 pub(crate) fn token(instance: &str) -> String {
@@ -376,8 +381,6 @@ pub(crate) async fn channel(
 }
 
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("{what} did not come within {DEADLINE:?}"),
-    }
+    let output = tokio::time::timeout(DEADLINE, future).await;
+    output.unwrap_or_else(|_| panic!("{what} did not come within {DEADLINE:?}"))
 }

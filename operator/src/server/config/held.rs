@@ -117,7 +117,8 @@ impl Held {
                 hash.update(part);
             }
         }
-        hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        let first = hash.finalize().into_iter().take(6).fold(0_u64, |all, byte| all << 8 | u64::from(byte));
+        format!("{first:012x}")
     }
 
     fn upserts(&self, target: &Target) -> Vec<Resource> {

@@ -22,7 +22,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 pub(super) struct File {
     pub(super) path: PathBuf,
     /// It says what runs (`weft.yaml`) and holds no manifests.
-    pub(super) is_run_file: bool,
+    pub(super) says_what_runs: bool,
     /// Its text, or why there is none.
     pub(super) text: Result<String, String>,
 }
@@ -30,7 +30,7 @@ pub(super) struct File {
 /// All objects in the files, or all that is wrong with them.
 pub(super) fn objects(folder: &Path, files: &Result<Vec<File>, String>) -> Loaded {
     let loaded = match files {
-        Ok(files) if files.iter().all(|file| file.is_run_file) => {
+        Ok(files) if files.iter().all(|file| file.says_what_runs) => {
             let remedy = "write *.yaml files with resources into it, or name another directory";
             Err(vec![whole_file(folder, "holds no manifests", remedy)])
         }
@@ -65,11 +65,11 @@ pub(super) fn instances(path: &Path, text: &Result<Option<String>, String>, had_
 }
 
 fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
-    let namespace = files.iter().filter(|file| file.is_run_file).find_map(default_namespace);
+    let namespace = files.iter().filter(|file| file.says_what_runs).find_map(default_namespace);
     let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let mut problems = Vec::new();
     let mut objects = Vec::new();
-    for file in files.iter().filter(|file| !file.is_run_file) {
+    for file in files.iter().filter(|file| !file.says_what_runs) {
         let text = match &file.text {
             Ok(text) => text,
             Err(why) => {
@@ -96,7 +96,9 @@ fn check(objects: Vec<Sourced>) -> Result<Vec<Sourced>, Vec<Problem>> {
     }
     let (errors, warnings): (Vec<_>, Vec<_>) =
         validate::world(&world).into_iter().partition(|found| found.severity == validate::Severity::Error);
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    for warning in &warnings {
+        warn!("{warning}");
+    }
     let problems: Vec<Problem> = errors.iter().map(|found| of_world(found, &places)).collect();
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
 }
