@@ -103,10 +103,10 @@ mod tests {
         let redis = Redis::new(url.parse().unwrap()).unwrap();
         assert!(redis.run::<()>(&cmd("PING")).await.is_err());
         let started = Instant::now();
-        for _ in 0..100 {
+        for _ in 0..20 {
             assert!(redis.run::<()>(&cmd("PING")).await.is_err());
         }
-        assert!(started.elapsed() < REST, "{:?}", started.elapsed());
+        assert!(started.elapsed() < 10 * PATIENCE, "{:?}", started.elapsed());
     }
 
     #[tokio::test]

@@ -130,7 +130,7 @@ async fn an_order_is_priced_takes_stock_and_is_published() {
     assert_eq!((shop.stock(lamp).await, shop.stock(chair).await), (3, 0));
 
     let id = id_of(&placed);
-    assert_eq!(placed.headers["location"], format!("/orders/{id}"));
+    assert_eq!(placed.headers["location"], format!("orders/{id}"));
     assert_eq!(shop.me().get(&format!("/orders/{id}")).await.body, placed.body);
     let list = shop.me().get("/orders").await.body;
     assert_eq!((&list["items"][0], &list["total"]), (&placed.body, &json!(1)));

@@ -72,7 +72,7 @@ async fn a_new_user_logs_in_and_sees_their_profile() {
     assert_eq!(made.body["name"], "Ann");
     assert!(!made.body.to_string().contains("argon2"), "{}", made.body);
     let id: Uuid = made.body["id"].as_str().unwrap().parse().unwrap();
-    assert_eq!(made.headers["location"], format!("/users/{id}"));
+    assert_eq!(made.headers["location"], format!("users/{id}"));
 
     let (status, body) = log_in(&service.http, "ANN@example.com", "correct horse").await;
     assert_eq!(

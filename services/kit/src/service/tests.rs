@@ -110,7 +110,7 @@ async fn a_request_that_does_not_end_is_left_behind_in_the_end() {
 
 #[tokio::test]
 async fn a_service_that_drains_says_so_and_still_serves() {
-    let (service, _) = start(settings(&database().await, &["--drain-delay", "2s"]), None).await;
+    let (service, _) = start(settings(&database().await, &["--drain-delay", "3s"]), None).await;
     service.begin_stop();
     eventually("others can see it", async || service.health().await.1 == "DOWN").await;
     assert_eq!(service.http.get("/left").await.status, StatusCode::OK);

@@ -61,7 +61,8 @@ async fn place(
     };
     // A customer who goes away must not leave an order half placed.
     let order = service.finish(async move { orders.place(&cx, draft).await }).await??;
-    let location = format!("/orders/{}", order.id);
+    // Relative, so that it holds behind a gateway that puts something before the path.
+    let location = format!("orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], JsonBody(order)))
 }
 

@@ -57,7 +57,8 @@ async fn show(State(products): App, Path(id): Path<Uuid>) -> Result<JsonBody<Pro
 
 async fn add(State(products): App, Json(input): Json<NewProduct>) -> Result<impl IntoResponse, Problem> {
     let product = products.add(input).await?;
-    let location = format!("/products/{}", product.id);
+    // Relative, so that it holds behind a gateway that puts something before the path.
+    let location = format!("products/{}", product.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], JsonBody(product)))
 }
 

@@ -37,7 +37,8 @@ pub fn router(users: Arc<Users>) -> Router {
 
 async fn register(State(users): App, Json(input): Json<Registration>) -> Result<impl IntoResponse, Problem> {
     let user = users.register(input).await?;
-    let location = format!("/users/{}", user.id);
+    // Relative, so that it holds behind a gateway that puts something before the path.
+    let location = format!("users/{}", user.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], JsonBody(user)))
 }
 
