@@ -22,7 +22,7 @@ use weft_crds::mesh::Identity;
 use x509_parser::prelude::FromDer;
 
 /// How far the clock of a peer may be behind: certificates begin this much in the past.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
+pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// The authority of one trust domain: one root that signs, others that are trusted beside it while roots turn over.
 pub struct Ca {

@@ -1,4 +1,4 @@
-//! The running instances of services and gateways, as whoever runs them knows them: EndpointSlices and Pods in a cluster,
+//! The running instances of services and gateways, as whoever runs them knows them: `EndpointSlice`s and Pods in a cluster,
 //! the `weft run` supervisor standalone. Standalone they travel in `instances.json` in the state folder, written whole
 //! and renamed into place by the supervisor, watched by the operator. Says nothing of policy.
 

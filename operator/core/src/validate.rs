@@ -81,7 +81,9 @@ fn all(world: &World) -> Vec<Problem> {
     let mut problems = Vec::new();
     for reference in world.references() {
         let mut found = Found::new(reference.clone());
-        by_itself(world, &reference).into_iter().for_each(|violation| found.violation(violation));
+        for violation in by_itself(world, &reference) {
+            found.violation(violation);
+        }
         problems.append(&mut found.problems);
         problems.extend(object(world, &reference));
     }

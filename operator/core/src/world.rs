@@ -87,7 +87,7 @@ impl World {
             Change::Instances { workload, instances } => self.set_instances(&workload, instances),
             Change::ReplaceInstances(all) => self.replace_instances(all),
             Change::Keys { name, keys } => self.set_keys(name, keys),
-            Change::Report { instance, report } => self.set_report(instance, report),
+            Change::Report { instance, report } => self.set_report(&instance, report.as_ref()),
         }
     }
 
@@ -194,12 +194,12 @@ impl World {
         affected
     }
 
-    fn set_report(&mut self, instance: InstanceRef, report: Option<v1::Report>) -> Affected {
-        let old = match &report {
+    fn set_report(&mut self, instance: &InstanceRef, report: Option<&v1::Report>) -> Affected {
+        let old = match report {
             Some(report) => self.reports.insert(instance.clone(), report.clone()),
-            None => self.reports.remove(&instance),
+            None => self.reports.remove(instance),
         };
-        affected::by_report(self, &instance, old.as_ref(), report.as_ref())
+        affected::by_report(self, instance, old.as_ref(), report)
     }
 
     /// The mesh in force: the one named `default`, else built-in values.

@@ -190,6 +190,10 @@ fn object(dice: &mut Dice, generation: i64) -> Object {
     if name != "default" {
         meta["namespace"] = dice.namespace().into();
     }
+    if name == "secret" && dice.roll(3) == 0 {
+        // Where the mesh's own Secrets are.
+        meta["namespace"] = "weft-system".into();
+    }
     let with = |spec: Value| json!({"metadata": meta.clone(), "spec": spec});
     let read = "generated objects are valid";
     match kind {

@@ -2,9 +2,9 @@ use super::*;
 use weft_api::tls;
 
 const NOW: i64 = 1_800_000_000;
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
+const MONTH: Duration = Duration::from_hours(30 * 24);
 const LIFE: Lifetime = Lifetime { length: DAY, renew_percent: 70 };
 
 fn order() -> SpiffeId {
@@ -52,7 +52,7 @@ fn validity_begins_early_and_renewal_comes_at_seventy_percent() {
 
 #[test]
 fn a_certificate_never_outlives_its_root() {
-    let ca = Ca::new("cluster.local", NOW, Duration::from_secs(3600)).unwrap();
+    let ca = Ca::new("cluster.local", NOW, Duration::from_hours(1)).unwrap();
     let signed = ca.sign(&request(), &order(), NOW, LIFE).unwrap();
     assert_eq!(signed.not_after, NOW + 3600);
     assert!(matches!(ca.sign(&request(), &order(), NOW + 3600, LIFE), Err(CaError::Ended)));

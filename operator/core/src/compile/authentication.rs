@@ -4,7 +4,7 @@
 
 use weft_api::v1;
 use weft_api::v1::token_source::Source;
-use weft_crds::microservice::{Authentication, JwtProvider, Microservice, TokenPlace};
+use weft_crds::microservice::{Authentication, JwtProvider, Microservice, TokenPlace, TokenSource};
 
 use super::keys;
 use crate::world::{Name, World};
@@ -42,7 +42,7 @@ fn provider(workload: &Name, at: usize, issuer: &JwtProvider) -> v1::JwtProvider
         issuer: issuer.issuer.clone(),
         audiences: issuer.audiences.clone(),
         keys: keys::name(workload, at, &issuer.jwks),
-        from: issuer.from.iter().filter_map(|source| source.place()).map(place).collect(),
+        from: issuer.from.iter().filter_map(TokenSource::place).map(place).collect(),
         claim_headers: issuer.claim_headers.iter().map(claim_header).collect(),
         forward_token: issuer.forward_token,
         leeway_ms: LEEWAY_MS,

@@ -33,8 +33,11 @@ pub enum Unserved {
     },
 }
 
+/// Routes of a listener with the name of their resource.
+pub type NamedRoutes = (String, v1::Routes);
+
 /// The Gateway resource of an instance, and the routes of its listeners by name.
-pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Vec<(String, v1::Routes)>) {
+pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Vec<NamedRoutes>) {
     let name = &instance.workload;
     let mut listeners = Vec::new();
     let mut all_routes = Vec::new();

@@ -30,7 +30,7 @@ pub fn keys_wanted(world: &World) -> Vec<KeysSource> {
     let mut wanted: BTreeMap<&str, KeysSource> = BTreeMap::new();
     for (name, service) in world.microservices() {
         for uri in jwks_of(service).filter_map(|jwks| jwks.uri.as_deref()) {
-            let Some(parsed) = Uri::parse(uri).filter(|uri| !forbidden_host(uri.host)) else { continue };
+            let Some(parsed) = fetchable(uri) else { continue };
             let source = wanted.entry(uri).or_insert_with(|| KeysSource {
                 name: uri.to_owned(),
                 uri: uri.to_owned(),
@@ -48,10 +48,16 @@ pub fn keys_wanted(world: &World) -> Vec<KeysSource> {
 /// Name of the Keys resource of a service's issuer.
 pub fn name(workload: &Name, at: usize, jwks: &Jwks) -> String {
     match (&jwks.uri, &jwks.secret_ref) {
-        (Some(uri), _) => uri.clone(),
+        (Some(uri), _) if fetchable(uri).is_some() => uri.clone(),
         (None, Some(secret)) => format!("{}/secret/{}/{}", workload.namespace, secret.name, secret.key),
-        (None, None) => format!("{workload}/{at}"),
+        _ => format!("{workload}/{at}"),
     }
+}
+
+/// An address that may be fetched: `validate` refuses all others, and if one gets here all the same it is not asked,
+/// and not named either, since it may hold a password.
+fn fetchable(uri: &str) -> Option<Uri<'_>> {
+    Uri::parse(uri).filter(|uri| !uri.credentials && !forbidden_host(uri.host))
 }
 
 /// Adds the key sets of a service's issuers.
@@ -73,9 +79,8 @@ pub fn request(world: &World, workload: &Name) -> Option<v1::RequestMatch> {
 
 fn keys(world: &World, workload: &Name, name: &str, jwks: &Jwks) -> v1::Keys {
     if let Some(uri) = &jwks.uri {
-        let refused = Uri::parse(uri).is_none_or(|uri| forbidden_host(uri.host));
         return match world.keys.get(name) {
-            _ if refused => failed("the address is refused"),
+            _ if fetchable(uri).is_none() => failed("the address is refused"),
             Some(fetched) => fetched.clone(),
             None => failed("not fetched yet"),
         };

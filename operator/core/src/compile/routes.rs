@@ -159,10 +159,10 @@ impl Order {
         for (_, next) in self.candidates {
             match routes.last_mut() {
                 Some(last) if last.name == next.name && last.hosts == next.hosts => {
-                    last.matches.extend(next.matches)
+                    last.matches.extend(next.matches);
                 }
                 Some(last) if last.name == next.name && last.matches == next.matches => {
-                    last.hosts.extend(next.hosts)
+                    last.hosts.extend(next.hosts);
                 }
                 _ => routes.push(next),
             }

@@ -88,9 +88,7 @@ pub fn unknown_fields(fields: &[String]) -> Option<Verdict> {
 fn told<'a>(problems: impl Iterator<Item = &'a Problem>) -> String {
     let all: Vec<&Problem> = problems.collect();
     let one = |problem: &&Problem| format!("{}: {}; {}", problem.field, problem.message, problem.remedy);
-    let mut text = all.iter().take(TOLD).map(one).collect::<Vec<_>>().join(" | ");
-    if let Some(more) = all.len().checked_sub(TOLD).filter(|more| *more > 0) {
-        text.push_str(&format!(" | and {more} more"));
-    }
-    text
+    let more = all.len().checked_sub(TOLD).filter(|more| *more > 0);
+    let first = all.iter().take(TOLD).map(one);
+    first.chain(more.map(|more| format!("and {more} more"))).collect::<Vec<_>>().join(" | ")
 }

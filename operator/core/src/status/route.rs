@@ -1,4 +1,4 @@
-//! The status of HTTPRoutes and GRPCRoutes: one report for each parent that is ours.
+//! The status of an `HTTPRoute` or `GRPCRoute`: one report for each parent that is ours.
 //!
 //! Parents that are not in the world may belong to another controller, so nothing is said of them, and what others said
 //! stays as it is.

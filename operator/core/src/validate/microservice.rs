@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use weft_crds::microservice::{Jwks, Microservice, Scope};
 
 use super::Found;
-use crate::world::lookup::{Uri, forbidden_host, jwks_of, service_of_host};
+use crate::world::lookup::{self, Uri, forbidden_host, jwks_of, service_of_host};
 use crate::world::{Name, World};
 
 /// Checks one Microservice.
@@ -129,8 +129,7 @@ fn address(world: &World, path: &str, text: &str, found: &mut Found) {
             "name the issuer's public address or a service of the mesh",
         );
     }
-    let inside = uri.host.ends_with(".svc") || uri.host.ends_with(".svc.cluster.local");
-    if inside && world.destination_at(uri.host, uri.port).is_none() {
+    if lookup::is_inside(uri.host) && world.destination_at(uri.host, uri.port).is_none() {
         let service = service_of_host(uri.host).map(|service| service.to_string()).unwrap_or_default();
         found.warning(
             path,

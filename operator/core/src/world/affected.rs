@@ -106,8 +106,6 @@ fn by_microservice(world: &World, name: &Name) -> Affected {
     {
         affected.resources.insert(route.reference());
     }
-    // A Gateway of the same name is refused.
-    affected.gateway(name.clone());
     affected
 }
 
@@ -255,6 +253,7 @@ pub(super) fn by_instances(
 }
 
 /// What of an instance its own resources hold; the rest blanked out.
+#[expect(clippy::unnecessary_wraps, reason = "of one shape with endpoint_part")]
 fn own_part(instance: &Instance) -> Option<Instance> {
     let rest = Instance { ready: true, meshed: true, zone: String::new(), ..instance.clone() };
     Some(Instance { token_sha256: String::new(), ..rest })

@@ -133,6 +133,12 @@ pub fn service_of_host(host: &str) -> Option<Name> {
         .then(|| Name::new(namespace, name))
 }
 
+/// Whether a host can only be a service of a cluster.
+pub fn is_inside(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    [".svc", ".svc.cluster.local"].iter().any(|suffix| host.ends_with(suffix))
+}
+
 /// Service account of a Microservice's instances.
 pub fn account<'a>(name: &'a Name, service: &'a Microservice) -> &'a str {
     let named = service.spec.workload.as_ref().and_then(|workload| workload.service_account_name.as_deref());

@@ -155,6 +155,7 @@ impl fmt::Display for ObjectRef {
 
 /// An object of any kind.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "changes carry it in a box, the world stores kinds apart")]
 pub enum Object {
     /// One service.
     Microservice(Microservice),

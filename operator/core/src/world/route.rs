@@ -1,13 +1,16 @@
-//! HTTPRoutes and GRPCRoutes seen as one thing: what they attach to, for which hosts, and what they point to.
+//! `HTTPRoute` and `GRPCRoute` seen as one thing: what they attach to, for which hosts, and what they point to.
 //!
 //! What their rules mean is compiled in `compile/routes`.
 
-use weft_crds::gateway_meta::{ObjectReference, ParentReference, RouteStatus};
-use weft_crds::grpc_route::{GrpcRoute, GrpcRouteFilter};
-use weft_crds::http_route::{HttpRoute, HttpRouteFilter};
+use weft_crds::gateway_meta::{ObjectReference, ParentReference};
+use weft_crds::grpc_route::{GrpcRoute, GrpcRouteFilter, GrpcRouteRule};
+use weft_crds::http_route::{HttpRoute, HttpRouteFilter, HttpRouteRule};
 
 use super::World;
 use super::object::{Name, ObjectKind, ObjectRef};
+
+/// A reference with the path of the field it stands in.
+pub type Pointer<'a> = (String, &'a ObjectReference);
 
 /// A route of either kind.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +67,6 @@ impl<'a> RouteView<'a> {
         }
     }
 
-    /// The status it came with.
-    pub fn status(self) -> Option<&'a RouteStatus> {
-        match self {
-            Self::Http(route) => route.status.as_ref(),
-            Self::Grpc(route) => route.status.as_ref(),
-        }
-    }
-
     /// Seconds since the Unix epoch of its creation; objects without time count as the newest.
     pub fn created(self) -> i64 {
         let meta = match self {
@@ -82,33 +77,11 @@ impl<'a> RouteView<'a> {
     }
 
     /// Everything it points to with the field's path: backends and mirrors, wherever they stand.
-    pub fn backends(self) -> Vec<(String, &'a ObjectReference)> {
-        let mut found = Vec::new();
+    pub fn backends(self) -> Vec<Pointer<'a>> {
         match self {
-            Self::Http(route) => {
-                for (at, rule) in route.spec.rules.iter().enumerate() {
-                    let path = format!("spec.rules[{at}]");
-                    http_mirrors(&mut found, &path, &rule.filters);
-                    for (at, backend) in rule.backend_refs.iter().enumerate() {
-                        let path = format!("{path}.backendRefs[{at}]");
-                        http_mirrors(&mut found, &path, &backend.filters);
-                        found.push((path, &backend.reference));
-                    }
-                }
-            }
-            Self::Grpc(route) => {
-                for (at, rule) in route.spec.rules.iter().enumerate() {
-                    let path = format!("spec.rules[{at}]");
-                    grpc_mirrors(&mut found, &path, &rule.filters);
-                    for (at, backend) in rule.backend_refs.iter().enumerate() {
-                        let path = format!("{path}.backendRefs[{at}]");
-                        grpc_mirrors(&mut found, &path, &backend.filters);
-                        found.push((path, &backend.reference));
-                    }
-                }
-            }
+            Self::Http(route) => route.spec.rules.iter().enumerate().flat_map(http_rule).collect(),
+            Self::Grpc(route) => route.spec.rules.iter().enumerate().flat_map(grpc_rule).collect(),
         }
-        found
     }
 
     /// Gateways among its parents, there or not.
@@ -135,28 +108,42 @@ impl<'a> RouteView<'a> {
     }
 }
 
-fn http_mirrors<'a>(
-    found: &mut Vec<(String, &'a ObjectReference)>,
-    path: &str,
-    filters: &'a [HttpRouteFilter],
-) {
-    for (at, filter) in filters.iter().enumerate() {
-        if let Some(mirror) = &filter.request_mirror {
-            found.push((format!("{path}.filters[{at}].requestMirror.backendRef"), &mirror.backend_ref));
-        }
+fn http_rule((at, rule): (usize, &HttpRouteRule)) -> Vec<Pointer<'_>> {
+    let path = format!("spec.rules[{at}]");
+    let mut found = http_mirrors(&path, &rule.filters);
+    for (at, backend) in rule.backend_refs.iter().enumerate() {
+        let path = format!("{path}.backendRefs[{at}]");
+        found.extend(http_mirrors(&path, &backend.filters));
+        found.push((path, &backend.reference));
     }
+    found
 }
 
-fn grpc_mirrors<'a>(
-    found: &mut Vec<(String, &'a ObjectReference)>,
-    path: &str,
-    filters: &'a [GrpcRouteFilter],
-) {
-    for (at, filter) in filters.iter().enumerate() {
-        if let Some(mirror) = &filter.request_mirror {
-            found.push((format!("{path}.filters[{at}].requestMirror.backendRef"), &mirror.backend_ref));
-        }
+fn grpc_rule((at, rule): (usize, &GrpcRouteRule)) -> Vec<Pointer<'_>> {
+    let path = format!("spec.rules[{at}]");
+    let mut found = grpc_mirrors(&path, &rule.filters);
+    for (at, backend) in rule.backend_refs.iter().enumerate() {
+        let path = format!("{path}.backendRefs[{at}]");
+        found.extend(grpc_mirrors(&path, &backend.filters));
+        found.push((path, &backend.reference));
     }
+    found
+}
+
+fn http_mirrors<'a>(path: &str, filters: &'a [HttpRouteFilter]) -> Vec<Pointer<'a>> {
+    let mirrors =
+        filters.iter().enumerate().filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)));
+    mirrors.map(|(at, mirror)| (mirror_path(path, at), &mirror.backend_ref)).collect()
+}
+
+fn grpc_mirrors<'a>(path: &str, filters: &'a [GrpcRouteFilter]) -> Vec<Pointer<'a>> {
+    let mirrors =
+        filters.iter().enumerate().filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)));
+    mirrors.map(|(at, mirror)| (mirror_path(path, at), &mirror.backend_ref)).collect()
+}
+
+fn mirror_path(path: &str, at: usize) -> String {
+    format!("{path}.filters[{at}].requestMirror.backendRef")
 }
 
 impl World {

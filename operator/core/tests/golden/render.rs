@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Number, Value};
 
+/// Marks the one field of a `oneof` that is there: it stands in its message as any other field does.
+const VARIANT: char = '@';
+
 /// What is in a resource.
 pub(crate) fn body(debug: &str) -> Value {
     let mut reader = Reader { text: debug.chars().collect(), at: 0 };
@@ -42,7 +45,11 @@ impl Reader {
         }
         let inner = self.value();
         self.expect(")");
-        if name == "Some" { inner } else { Value::Object(Map::from_iter([(camel(&name), inner)])) }
+        if name == "Some" {
+            inner
+        } else {
+            Value::Object(Map::from_iter([(format!("{VARIANT}{}", camel(&name)), inner)]))
+        }
     }
 
     fn fields(&mut self) -> Value {
@@ -52,9 +59,13 @@ impl Reader {
             self.expect(" ");
             let name = self.word();
             self.expect(": ");
-            let value = self.value();
-            if !is_nothing(&value) {
-                fields.insert(camel_from_snake(&name), value);
+            match self.value() {
+                Value::Object(variant) if variant.keys().any(|key| key.starts_with(VARIANT)) => {
+                    let shown = variant.into_iter().map(|(key, value)| (key.replace(VARIANT, ""), value));
+                    fields.extend(shown);
+                }
+                value if is_nothing(&value) => {}
+                value => drop(fields.insert(camel_from_snake(&name), value)),
             }
         }
         Value::Object(fields.into_iter().collect())

@@ -1,6 +1,6 @@
-//! Rules of GRPCRoutes, as matches of the paths that gRPC calls have.
+//! Rules of a `GRPCRoute`, as matches of the paths that gRPC calls have.
 //!
-//! A rule takes only gRPC calls, told by their content type, since HTTPRoutes may share the listener.
+//! A rule takes only gRPC calls, told by their content type, since an `HTTPRoute` may share the listener.
 
 use weft_api::v1;
 use weft_api::v1::filter::Filter;
@@ -10,7 +10,7 @@ use weft_crds::grpc_route::{
 };
 
 use super::filters;
-use super::rank::{MatchRank, PathKind};
+use super::rank::{MatchRank, PathKind, PathRank};
 use super::{Rule, Unsupported, backend};
 use crate::world::{RouteView, World};
 
@@ -26,7 +26,7 @@ pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &GrpcRouteRule) ->
         match call(matched) {
             Ok(matched) => compiled.matches.push(matched),
             Err(message) => {
-                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message })
+                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message });
             }
         }
     }
@@ -43,16 +43,18 @@ pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &GrpcRouteRule) ->
 }
 
 fn call(matched: &GrpcRouteMatch) -> Result<(MatchRank, v1::RouteMatch), String> {
-    let (rank, path) = matched.method.as_ref().map(method).transpose()?.unwrap_or_default();
+    let everything = ((PathKind::Prefix, 1), None);
+    let (rank, path) = matched.method.as_ref().map(method).transpose()?.unwrap_or(everything);
     let mut headers = matched.headers.iter().map(filters::header).collect::<Result<Vec<_>, _>>()?;
-    let rank = MatchRank::new(rank, false, headers.len(), 0);
     let content = v1::header_match::Value::Regex(GRPC_CONTENT.to_owned());
     headers.push(v1::HeaderMatch { name: "content-type".to_owned(), value: Some(content) });
+    // The content type counts: a rule for all calls goes before one for all requests.
+    let rank = MatchRank::new(rank, false, headers.len(), 0);
     Ok((rank, v1::RouteMatch { path, headers, ..v1::RouteMatch::default() }))
 }
 
 /// A method as a path, and how specific it is: the longer its names, the more.
-fn method(matched: &GrpcMethodMatch) -> Result<((PathKind, usize), Option<v1::PathMatch>), String> {
+fn method(matched: &GrpcMethodMatch) -> Result<(PathRank, Option<v1::PathMatch>), String> {
     use v1::path_match::Path;
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let (service, method) = (named(&matched.service), named(&matched.method));
@@ -70,10 +72,13 @@ fn method(matched: &GrpcMethodMatch) -> Result<((PathKind, usize), Option<v1::Pa
         }
         (ValueMatchType::RegularExpression, service, method) => {
             let part = |pattern: Option<String>| pattern.unwrap_or_else(|| "[^/]+".to_owned());
-            let pattern = format!("/(?:{})/(?:{})", part(service), part(method));
-            if let Some(problem) = filters::regex_problem(&pattern) {
+            let (service, method) = (part(service), part(method));
+            if let Some(problem) =
+                [&service, &method].into_iter().find_map(|part| filters::regex_problem(part))
+            {
                 return Err(problem);
             }
+            let pattern = format!("/(?:{service})/(?:{method})");
             (PathKind::Regex, Path::Regex(pattern))
         }
         (ValueMatchType::Other(other), ..) => {

@@ -1,4 +1,4 @@
-//! Rules of HTTPRoutes.
+//! Rules of an `HTTPRoute`.
 //!
 //! A match that cannot be understood is left out, so it takes nothing; a filter that cannot be done makes the rule
 //! answer 500, as the Gateway API asks: skipping it would send on requests that it was to change or stop.
@@ -11,7 +11,7 @@ use weft_crds::http_route::{
 };
 
 use super::filters;
-use super::rank::{MatchRank, PathKind};
+use super::rank::{MatchRank, PathKind, PathRank};
 use super::{Rule, Unsupported, backend};
 use crate::compile::inbound::millis;
 use crate::world::{RouteView, World};
@@ -25,7 +25,7 @@ pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &HttpRouteRule) ->
         match request(matched) {
             Ok(matched) => compiled.matches.push(matched),
             Err(message) => {
-                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message })
+                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message });
             }
         }
     }
@@ -57,7 +57,7 @@ fn request(matched: &HttpRouteMatch) -> Result<(MatchRank, v1::RouteMatch), Stri
     Ok((rank, v1::RouteMatch { path: Some(path), method, headers, query }))
 }
 
-fn path(path: &PathMatch) -> Result<((PathKind, usize), v1::PathMatch), String> {
+fn path(path: &PathMatch) -> Result<(PathRank, v1::PathMatch), String> {
     use v1::path_match::Path;
     let value = path.value.clone();
     let (kind, length, path) = match &path.type_ {

@@ -16,10 +16,13 @@ pub enum PathKind {
     Exact,
 }
 
+/// How a path is compared, and its length.
+pub type PathRank = (PathKind, usize);
+
 /// How specific a match is by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MatchRank {
-    path: Reverse<(PathKind, usize)>,
+    path: Reverse<PathRank>,
     method: Reverse<bool>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
@@ -27,7 +30,7 @@ pub struct MatchRank {
 
 impl MatchRank {
     /// A match with a path of that kind and length, maybe a method, and that many headers and query parameters.
-    pub fn new(path: (PathKind, usize), method: bool, headers: usize, query: usize) -> Self {
+    pub fn new(path: PathRank, method: bool, headers: usize, query: usize) -> Self {
         Self {
             path: Reverse(path),
             method: Reverse(method),
