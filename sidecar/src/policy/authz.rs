@@ -173,6 +173,8 @@ impl ClaimMatch {
     fn matches(&self, claims: Option<&Claims>) -> bool {
         let Some(value) = claims.and_then(|claims| claims.get(&self.claim)) else { return false };
         match value {
+            Value::Null => false,
+            _ if self.has("*") => true,
             Value::Array(list) => list.iter().any(|item| self.matches_scalar(item)),
             // OAuth 2.0 writes scopes as one text of words (RFC 8693, section 4.2).
             Value::String(text) if *self.claim == *"scope" => text.split(' ').any(|word| self.has(word)),

@@ -114,6 +114,8 @@ fn claims_match_texts_lists_scopes_and_nested_objects() {
     assert!(check("https://shop.example/tier", &["gold"]));
     assert!(!check("empty", &[""]));
     assert!(!check("missing", &[""]));
+    assert!(check("role", &["*"]) && check("realm", &["*"]) && check("groups", &["*"]));
+    assert!(!check("missing", &["*"]) && !check("empty", &["*"]));
 }
 
 #[test]
