@@ -138,16 +138,11 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let frame = match &mut this.inner {
-            Inner::Empty => None,
-            Inner::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.inner = Inner::Empty;
-                Some(Ok(Frame::data(bytes)))
-            }
-            Inner::Incoming(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
-            Inner::Replay(replay) => ready!(Pin::new(replay).poll_frame(cx)),
-        };
+        let mut frame = ready!(this.inner.poll_frame(cx));
+        // The other end of an HTTP/2 connection gives up after 100 empty frames, so none is passed on.
+        while !this.inner.is_end_stream() && is_empty(frame.as_ref()) {
+            frame = ready!(this.inner.poll_frame(cx));
+        }
         if let Some(Ok(piece)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
             this.record(piece.map(|piece| &piece[..]).unwrap_or_default());
         }
@@ -174,7 +169,24 @@ impl http_body::Body for Body {
     }
 }
 
+fn is_empty(frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> bool {
+    frame.and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref).is_some_and(Bytes::is_empty)
+}
+
 impl Inner {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Replay(replay) => Pin::new(replay).poll_frame(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,

@@ -89,6 +89,7 @@ where
         .auto_date_header(false)
         .half_close(false)
         .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(io, service)
         .with_upgrades();

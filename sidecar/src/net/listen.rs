@@ -35,6 +35,18 @@ pub enum Entry {
     Gateway(Arc<str>),
 }
 
+impl Entry {
+    /// Whether connections through both are served alike, wherever they listen.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Outbound(one), Self::Outbound(two)) => {
+                (&one.destination, one.protocol) == (&two.destination, two.protocol)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// A listener as a snapshot asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
@@ -61,8 +73,11 @@ impl Listeners {
     /// opened all the same.
     pub fn follow(&mut self, snapshot: &Snapshot) -> std::io::Result<()> {
         let wanted = wanted(&self.shared, snapshot);
-        self.open.retain(|name, (open, _, close)| {
-            let keep = wanted.get(name) == Some(open);
+        self.open.retain(|name, (open, bound, close)| {
+            // A port the system chose counts as the one that was asked for.
+            let keep = wanted.get(name).is_some_and(|wanted| {
+                wanted == open || (wanted.address == *bound && wanted.entry.is_like(&open.entry))
+            });
             if !keep {
                 close.cancel();
             }

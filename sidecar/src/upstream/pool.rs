@@ -192,6 +192,7 @@ async fn fresh(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Resu
     let (stream, peer) = connect(&worker.shared, target, Speaks::Http1).await?;
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(ConnectError::Http)?;

@@ -180,7 +180,6 @@ pub(crate) fn client(identity: &Arc<Identity>, resources: Vec<v1::Resource>) -> 
 
 /// Two proxies in a row before an application.
 pub(crate) struct Pair {
-    pub(crate) ca: Ca,
     pub(crate) client: Handle,
     pub(crate) server: Handle,
     pub(crate) to: SocketAddr,
@@ -198,7 +197,7 @@ pub(crate) fn pair_with(app: SocketAddr, edit: impl FnOnce(&mut v1::Inbound, &mu
     let endpoint = server.address("inbound/http").unwrap();
     let client = client(&ca.issue(CLIENT_ID), calling(&destination, &endpoints(&[endpoint])));
     let to = client.address(&format!("outbound/{DESTINATION}")).unwrap();
-    Pair { ca, client, server, to }
+    Pair { client, server, to }
 }
 
 /// Sends these bytes and reads until the other end closes or nothing more comes for as long as `quiet` says.

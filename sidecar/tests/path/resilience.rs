@@ -1,0 +1,252 @@
+//! What callers do when a destination fails.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+use weft_api::v1;
+
+use crate::support::{
+    CLIENT_ID, Ca, Client, DESTINATION, Pair, app, calling, client, destination, echo, endpoints, pair_with,
+};
+
+/// Fails this many times with 503, then says back what it was sent; counts its requests.
+async fn failing(times: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let address = app(move |request: Request<Incoming>| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut answer = Response::new(Full::new(body));
+            if number < times {
+                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            answer
+        }
+    })
+    .await;
+    (address, seen)
+}
+
+fn retries(attempts: u32) -> v1::Retries {
+    v1::Retries {
+        attempts,
+        backoff_base_ms: 1,
+        backoff_max_ms: 2,
+        budget_percent: 100,
+        budget_min_per_second: 100,
+        on_connect: true,
+        on_reset: true,
+        on_status: vec![502, 503, 504],
+        ..Default::default()
+    }
+}
+
+fn reason(answer: &Response<()>) -> &str {
+    answer.headers().get("x-weft-reason").map_or("", |reason| reason.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_failed_request_is_sent_again_with_its_body() {
+    let (app, seen) = failing(2).await;
+    let pair = pair_with(app, |_, destination| destination.retries = Some(retries(3)));
+    let (answer, body) = Client::connect(pair.to).await.post("/", "hello").await;
+    assert_eq!((answer.status(), body.as_str()), (StatusCode::OK, "hello"));
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_bound_is_not_sent_again() {
+    let (app, seen) = failing(1).await;
+    let pair = pair_with(app, |_, destination| destination.retries = Some(retries(3)));
+    let large = Bytes::from(vec![b'x'; 100 * 1024]);
+    let (answer, _) = Client::connect(pair.to).await.post("/", large).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn without_a_policy_nothing_is_sent_twice() {
+    let (app, seen) = failing(1).await;
+    let pair = pair_with(app, |_, _| {});
+    let (answer, _) = Client::connect(pair.to).await.get("/").await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+/// Points the pair's client at these endpoints too.
+fn with_endpoints(
+    pair: &Pair,
+    edit: impl FnOnce(&mut v1::Destination),
+    more: &[SocketAddr],
+) -> Vec<v1::Resource> {
+    let mut all = vec![pair.server.address("inbound/http").unwrap()];
+    all.extend(more);
+    let mut destination = destination();
+    edit(&mut destination);
+    calling(&destination, &endpoints(&all))
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_passed_over() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let pair = pair_with(echo().await, |_, _| {});
+    pair.client.replace(with_endpoints(&pair, |_| {}, &[dead])).unwrap();
+    let mut client = Client::connect(pair.to).await;
+    for _ in 0..20 {
+        assert_eq!(client.post("/", "x").await.0.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_connect_failed_and_no_endpoint_is_said_so() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let ca = Ca::new();
+    for (list, expect) in [(&[dead][..], "connect-failed"), (&[], "no-endpoints")] {
+        let client = client(&ca.issue(CLIENT_ID), calling(&destination(), &endpoints(list)));
+        let to = client.address(&format!("outbound/{DESTINATION}")).unwrap();
+        let (answer, _) = Client::connect(to).await.get("/").await;
+        assert_eq!((answer.status(), reason(&answer)), (StatusCode::SERVICE_UNAVAILABLE, expect));
+    }
+}
+
+fn breaker() -> v1::CircuitBreaker {
+    v1::CircuitBreaker {
+        consecutive_failures: 5,
+        open_for_ms: 200,
+        half_open_requests: 1,
+        window_ms: 10_000,
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_breaker_opens_after_five_failures_and_closes_again() {
+    let (app, seen) = failing(5).await;
+    let pair = pair_with(app, |_, destination| destination.breaker = Some(breaker()));
+    let mut client = Client::connect(pair.to).await;
+    for _ in 0..5 {
+        assert_eq!(client.get("/").await.0.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let (answer, _) = client.get("/").await;
+    assert_eq!((answer.status(), reason(&answer)), (StatusCode::SERVICE_UNAVAILABLE, "circuit-open"));
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(seen.load(Ordering::SeqCst), 5);
+    let destination = Arc::clone(&pair.client.shared.config.load().destinations[DESTINATION]);
+    let breaker = destination.breaker.as_ref().unwrap();
+    let open = breaker.snapshot(tokio::time::Instant::now()).remaining.unwrap_or_default();
+    tokio::time::sleep(open).await;
+    assert_eq!(client.get("/").await.0.status(), StatusCode::OK);
+    assert_eq!(client.get("/").await.0.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn while_the_breaker_is_open_the_last_good_answer_is_served() {
+    let fail = Arc::new(AtomicUsize::new(0));
+    let flag = Arc::clone(&fail);
+    let app = app(move |_: Request<Incoming>| {
+        let failing = flag.load(Ordering::SeqCst) > 0;
+        async move {
+            let mut answer = Response::new(Full::new(Bytes::from("catalogue")));
+            if failing {
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            answer
+        }
+    })
+    .await;
+    let pair = pair_with(app, |_, destination| {
+        destination.breaker = Some(breaker());
+        destination.fallback_stale_ms = 60_000;
+    });
+    let mut client = Client::connect(pair.to).await;
+    assert_eq!(client.get("/products").await.1, "catalogue");
+    fail.store(1, Ordering::SeqCst);
+    for _ in 0..5 {
+        assert_eq!(client.get("/products").await.0.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let (answer, body) = client.get("/products").await;
+    assert_eq!((answer.status(), body.as_str()), (StatusCode::OK, "catalogue"));
+    assert_eq!(answer.headers()["x-weft-stale"], "true");
+    assert_eq!(reason(&client.get("/other").await.0), "circuit-open");
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_given_up() {
+    let silent = app(|_: Request<Incoming>| std::future::pending::<Response<Full<Bytes>>>()).await;
+    let pair = pair_with(silent, |_, destination| destination.timeout_ms = 50);
+    let (answer, _) = Client::connect(pair.to).await.get("/").await;
+    assert_eq!((answer.status(), reason(&answer)), (StatusCode::GATEWAY_TIMEOUT, "timeout"));
+}
+
+#[tokio::test]
+async fn faults_are_injected() {
+    let pair = pair_with(echo().await, |_, destination| {
+        let kind = Some(v1::fault::Kind::AbortStatus(418));
+        destination.faults = vec![v1::Fault { percent: 100.0, kind }];
+    });
+    let (answer, _) = Client::connect(pair.to).await.get("/").await;
+    assert_eq!((answer.status().as_u16(), reason(&answer)), (418, "fault-injected"));
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_overflow() {
+    let silent = app(|_: Request<Incoming>| std::future::pending::<Response<Full<Bytes>>>()).await;
+    let pair = pair_with(silent, |_, destination| {
+        destination.limits = Some(v1::Limits { requests: 1, ..Default::default() });
+    });
+    let tasks = TaskTracker::new();
+    let to = pair.to;
+    tasks.spawn(async move { Client::connect(to).await.get("/").await });
+    while pair.client.shared.active_requests.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let (answer, _) = Client::connect(pair.to).await.get("/").await;
+    assert_eq!((answer.status(), reason(&answer)), (StatusCode::SERVICE_UNAVAILABLE, "overflow"));
+}
+
+/// Answers one request per connection, then closes it without having said so.
+async fn closing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    TaskTracker::new().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            TaskTracker::new().spawn(async move {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                // Takes the next request and goes away: what a server does that closed an unused connection just then.
+                read_head(&mut stream).await;
+            });
+        }
+    });
+    address
+}
+
+async fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_keep_alive_race_is_hidden_from_idempotent_requests_only() {
+    let pair = pair_with(closing().await, |_, _| {});
+    let mut client = Client::connect(pair.to).await;
+    for _ in 0..4 {
+        assert_eq!(client.get("/").await.0.status(), StatusCode::OK);
+    }
+    let (answer, _) = client.post("/", "x").await;
+    assert!(answer.status() == StatusCode::BAD_GATEWAY || answer.status() == StatusCode::OK, "{answer:?}");
+}
