@@ -39,7 +39,7 @@ impl Tasks {
         let task = async move {
             tokio::select! { () = task => {}, () = killed.cancelled() => {} }
         };
-        drop(self.tracker.spawn(task.instrument(debug_span!("task", name))));
+        drop(self.tracker.spawn(task.instrument(debug_span!("task", task = name))));
     }
 
     /// As [`Tasks::spawn`], onto the current thread's `LocalSet`. No span: this is the request path.

@@ -36,7 +36,7 @@ pub fn init(settings: &Settings) -> Result<(), LogError> {
     let registry = tracing_subscriber::registry().with(filter);
     let output = fmt::layer().with_writer(std::io::stderr);
     let done = if settings.log_format == "json" {
-        registry.with(output.json().flatten_event(true)).try_init()
+        registry.with(output.json().flatten_event(true).with_current_span(false)).try_init()
     } else {
         registry.with(output).try_init()
     };

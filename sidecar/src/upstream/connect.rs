@@ -16,6 +16,8 @@ use crate::config::Shared;
 use crate::config::snapshot::MtlsPeer;
 use crate::net::stream::Stream;
 use crate::reject::{Reason, Reject};
+use crate::telemetry::Direction;
+use crate::telemetry::metrics::TlsFailure;
 
 /// For connections to the application, and raw ones.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,7 +109,23 @@ pub async fn connect(
             Some(peer) => secure(stream, peer, config(shared, speaks)?).await,
         }
     };
-    timeout(target.connect_timeout, made).await.map_err(|_| ConnectError::Timeout)?
+    let made = timeout(target.connect_timeout, made).await.map_err(|_| ConnectError::Timeout)?;
+    if let Some(failure) = made.as_ref().err().and_then(ConnectError::tls_failure) {
+        shared.telemetry.metrics.handshake_failed(Direction::Outbound, failure);
+    }
+    made
+}
+
+impl ConnectError {
+    /// For the metric: which handshake failures there are.
+    fn tls_failure(&self) -> Option<TlsFailure> {
+        match self {
+            Self::Handshake(error) => Some(TlsFailure::of(error)),
+            Self::Identity(_) => Some(TlsFailure::NoIdentity),
+            Self::WrongIdentity { .. } => Some(TlsFailure::WrongIdentity),
+            Self::Timeout | Self::Tcp(_) | Self::NoCertificate | Self::Http(_) => None,
+        }
+    }
 }
 
 fn config(shared: &Shared, speaks: Speaks) -> Result<Arc<ClientConfig>, ConnectError> {
