@@ -267,3 +267,6 @@ impl World {
         self.microservices.keys().flat_map(|service| self.destinations_of(service)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
