@@ -50,17 +50,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is to be refused, by object. Empty means that the world may go into force.
+/// Everything that is wrong or odd, by object. Without errors the world may go into force.
 pub fn world(world: &World) -> Vec<Problem> {
-    let mut problems = all(world);
-    problems.retain(|problem| problem.severity == Severity::Error);
-    problems
-}
-
-/// Everything that is odd but not refused, by object.
-pub fn warnings(world: &World) -> Vec<Problem> {
-    let mut problems = all(world);
-    problems.retain(|problem| problem.severity == Severity::Warning);
+    let mut problems = Vec::new();
+    for reference in world.references() {
+        let mut found = Found::new(reference.clone());
+        for violation in by_itself(world, &reference) {
+            found.violation(violation);
+        }
+        problems.append(&mut found.problems);
+        problems.extend(object(world, &reference));
+    }
+    problems.extend(instances::check(world));
     problems
 }
 
@@ -75,20 +76,6 @@ pub fn object(world: &World, reference: &ObjectRef) -> Vec<Problem> {
         ObjectKind::ReferenceGrant | ObjectKind::Secret => {}
     }
     found.problems
-}
-
-fn all(world: &World) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for reference in world.references() {
-        let mut found = Found::new(reference.clone());
-        for violation in by_itself(world, &reference) {
-            found.violation(violation);
-        }
-        problems.append(&mut found.problems);
-        problems.extend(object(world, &reference));
-    }
-    problems.extend(instances::check(world));
-    problems
 }
 
 /// What `weft-crds` says of our own kinds; where a schema stood before, nothing is left of it.
