@@ -24,6 +24,17 @@ impl FieldPath {
         fields.iter().fold(Self::default(), |path, field| path.field(field))
     }
 
+    /// The way that a text means which was written from one; what cannot be read ends it.
+    pub fn parse(text: &str) -> Self {
+        let mut path = Self::default();
+        let mut rest = text;
+        while let Some((part, after)) = first_part(rest) {
+            path.push(part);
+            rest = after;
+        }
+        path
+    }
+
     /// The way to a field of what is here.
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
@@ -71,6 +82,18 @@ impl fmt::Display for FieldPath {
     }
 }
 
+fn first_part(text: &str) -> Option<(Part, &str)> {
+    if let Some((name, after)) = text.strip_prefix("[\"").and_then(|rest| rest.split_once("\"]")) {
+        return Some((Part::Field(name.to_owned()), after));
+    }
+    if let Some((index, after)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return Some((Part::Index(index.parse().ok()?), after));
+    }
+    let text = text.strip_prefix('.').unwrap_or(text);
+    let (name, after) = text.split_at_checked(text.find(['.', '[']).unwrap_or(text.len()))?;
+    (!name.is_empty()).then(|| (Part::Field(name.to_owned()), after))
+}
+
 fn is_word(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
@@ -86,5 +109,8 @@ mod tests {
         let label = FieldPath::of(&["spec", "selector"]).field("app.kubernetes.io/name");
         assert_eq!(label.to_string(), r#"spec.selector["app.kubernetes.io/name"]"#);
         assert_eq!(FieldPath::default().to_string(), "");
+        for path in [ports.index(0).field("protocol"), label.index(12), FieldPath::default()] {
+            assert_eq!(FieldPath::parse(&path.to_string()), path);
+        }
     }
 }

@@ -116,6 +116,14 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     parsed
 }
 
+/// Where a field stands of the object that begins in that line ([`Source::line`]), or the block around it: for what is
+/// found wrong only with other objects beside it.
+pub fn locate(text: &str, line: u64, field: &FieldPath) -> Option<Position> {
+    let documents = serde_saphyr::from_multiple::<Node>(text).ok()?;
+    let document = documents.iter().find(|document| document.at.line == line)?;
+    Some(document.position_of(field))
+}
+
 /// A text that is no YAML at all.
 fn unreadable(file: &str, error: &serde_saphyr::Error) -> Problem {
     let plain = error.without_snippet();

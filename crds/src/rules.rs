@@ -87,11 +87,8 @@ pub const JWKS_ONE: Rule = rule(
     "keep one of them",
 );
 /// A key set is JSON. CEL cannot read JSON, so only Rust says this; the webhook carries it to the cluster.
-pub const JWKS_INLINE: Rule = rule(
-    "",
-    "inline is not a JSON key set",
-    "write the JSON that the issuer serves, like {\"keys\": [...]}",
-);
+pub const JWKS_INLINE: Rule =
+    rule("", "inline is not a JSON key set", "write the JSON that the issuer serves, like {\"keys\": [...]}");
 /// Rules of `authentication.jwt[].jwks`.
 pub const JWKS: &[Rule] = &[JWKS_ONE, JWKS_INLINE];
 
