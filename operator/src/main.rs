@@ -1,5 +1,7 @@
 //! `weft-operator`: reads the settings, sets up the log, runs the operator until SIGTERM or Ctrl-C.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +36,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let filter: EnvFilter = settings.log.parse().context("log filter")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     let started = match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
         LogFormat::Text => log.try_init(),

@@ -46,7 +46,7 @@ impl Latest {
     fn put(&mut self, resource: &ObjectRef, conditions: Vec<Condition>) {
         for condition in transitions(self.0.get(resource).map_or(&[], Vec::as_slice), &conditions) {
             let Condition { kind, status, reason, message } = condition;
-            info!(%resource, status, reason, message, "{kind}");
+            info!(%resource, condition = kind, status, reason, why = message, "condition changed");
         }
         if conditions.is_empty() {
             self.0.remove(resource);

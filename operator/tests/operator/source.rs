@@ -107,3 +107,15 @@ async fn the_world_and_metrics_are_shown_without_secrets() {
     }
     assert_eq!(operator.metric("weft_operator_resources{kind=\"Microservice\"}").await.to_string(), "2");
 }
+
+#[tokio::test]
+async fn what_is_wrong_only_with_other_objects_beside_it_has_its_place_too() {
+    let operator = Operator::of_shop().await;
+    let global = "  rateLimits: [{requests: 100, per: 1m, key: client-ip, scope: Global}]\n";
+    operator.write("user.yaml", &format!("{USER}{global}"));
+    let status = operator.until("the problem", |status| !status.problems.is_empty()).await;
+    let problem = &status.problems[0];
+    let column = u32::try_from(global.find("Global").unwrap()).unwrap() + 1;
+    assert_eq!((problem.line, problem.column), (7, column), "{problem}");
+    assert!(problem.file.ends_with("user.yaml") && problem.field == "spec.rateLimits[0].scope", "{problem}");
+}

@@ -10,6 +10,7 @@ use weft_api::status::Problem;
 use weft_core::instances::Instances;
 use weft_core::validate;
 use weft_core::world::{Change, Object, ObjectRef, World};
+use weft_crds::field_path::FieldPath;
 use weft_crds::manifest::{self, Manifest};
 
 use crate::source::{Loaded, Part, Sourced};
@@ -34,7 +35,7 @@ pub(super) fn objects(folder: &Path, files: &Result<Vec<File>, String>) -> Loade
             let remedy = "write *.yaml files with resources into it, or name another directory";
             Err(vec![whole_file(folder, "holds no manifests", remedy)])
         }
-        Ok(files) => parse(files).and_then(check),
+        Ok(files) => parse(files).and_then(|objects| check(objects, files)),
         Err(why) => Err(vec![whole_file(folder, why, "")]),
     };
     match loaded {
@@ -87,19 +88,18 @@ fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
 }
 
 /// What is wrong only with all objects together.
-fn check(objects: Vec<Sourced>) -> Result<Vec<Sourced>, Vec<Problem>> {
+fn check(objects: Vec<Sourced>, files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
     let mut world = World::default();
     let mut places = HashMap::new();
     for sourced in &objects {
         world.apply(Change::Upsert(Box::new(sourced.object.clone())));
-        places.insert(sourced.object.reference(), (sourced.file.clone(), sourced.line));
+        places.insert(sourced.object.reference(), sourced);
     }
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        validate::world(&world).into_iter().partition(|found| found.severity == validate::Severity::Error);
-    for warning in &warnings {
-        warn!("{warning}");
+    let place = |found: &validate::Problem| of_world(found, places.get(&found.object).copied(), files);
+    for warning in validate::warnings(&world) {
+        warn!("{}", place(&warning));
     }
-    let problems: Vec<Problem> = errors.iter().map(|found| of_world(found, &places)).collect();
+    let problems: Vec<Problem> = validate::world(&world).iter().map(place).collect();
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
 }
 
@@ -115,13 +115,17 @@ fn of_manifest(problem: &manifest::Problem) -> Problem {
     }
 }
 
-/// Positions of fields are not known any more: the place is that of the object.
-fn of_world(found: &validate::Problem, places: &HashMap<ObjectRef, (String, u32)>) -> Problem {
-    let (file, line) = places.get(&found.object).cloned().unwrap_or_default();
+/// The field's place is looked up in the text again.
+fn of_world(found: &validate::Problem, sourced: Option<&Sourced>, files: &[File]) -> Problem {
+    let file = sourced.map(|sourced| sourced.file.clone()).unwrap_or_default();
+    let line = sourced.map(|sourced| sourced.line).unwrap_or_default();
+    let text = files.iter().find(|known| known.path.to_string_lossy() == file);
+    let text = text.and_then(|known| known.text.as_deref().ok()).unwrap_or_default();
+    let at = manifest::locate(text, line.into(), &FieldPath::parse(&found.field));
     Problem {
         file,
-        line,
-        column: 0,
+        line: at.map_or(line, |at| u32::try_from(at.line).unwrap_or_default()),
+        column: at.map(|at| u32::try_from(at.column).unwrap_or_default()).unwrap_or_default(),
         resource: found.object.to_string(),
         field: found.field.clone(),
         message: found.message.clone(),
