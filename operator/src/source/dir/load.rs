@@ -96,10 +96,12 @@ fn check(objects: Vec<Sourced>, files: &[File]) -> Result<Vec<Sourced>, Vec<Prob
         places.insert(sourced.object.reference(), sourced);
     }
     let place = |found: &validate::Problem| of_world(found, places.get(&found.object).copied(), files);
-    for warning in validate::warnings(&world) {
-        warn!("{}", place(&warning));
+    let is_error = |found: &validate::Problem| found.severity == validate::Severity::Error;
+    let (errors, warnings): (Vec<_>, Vec<_>) = validate::world(&world).into_iter().partition(is_error);
+    for warning in &warnings {
+        warn!("{}", place(warning));
     }
-    let problems: Vec<Problem> = validate::world(&world).iter().map(place).collect();
+    let problems: Vec<Problem> = errors.iter().map(place).collect();
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
 }
 
