@@ -149,7 +149,7 @@ impl Scanner {
     fn scan(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             bytes = match self.at {
-                At::Through => return,
+                At::Through => break,
                 At::Head | At::Trailers => self.line(bytes),
                 At::Body(left) => self.skip(bytes, left, At::Body, At::Head),
                 // The chunk's data and its CRLF.
