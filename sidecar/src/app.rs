@@ -23,7 +23,7 @@ use crate::drain::Tasks;
 use crate::net::listen::Listeners;
 use crate::net::worker::{self, Lane, Running};
 use crate::settings::Settings;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Outlets, Telemetry};
 use crate::tls::TlsMaterial;
 
 /// How often a drain looks whether everything is idle.
@@ -76,30 +76,18 @@ impl Proxy {
             .context("starting the workers")?;
         let (stop, stops) = mpsc::channel(1);
         let (opened, open) = std::sync::mpsc::sync_channel(1);
-        let control =
-            Control { shared: Arc::clone(&shared), workers, stops, finish: CancellationToken::new() };
+        let control = Control {
+            shared: Arc::clone(&shared),
+            lanes: lanes.into(),
+            workers,
+            stops,
+            finish: CancellationToken::new(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(async move {
-                let finish = &control.finish;
-                outlets.spawn(&control.shared.tasks, finish);
-                if operated {
-                    let tasks = &control.shared.tasks;
-                    tasks.spawn("certificates", certs::run(Arc::clone(&control.shared), finish.clone()));
-                    tasks.spawn(
-                        "configuration",
-                        client::run(Arc::clone(&control.shared), asks, finish.clone()),
-                    );
-                } else {
-                    drop(asks);
-                }
-                let mut listeners = Listeners::new(&control.shared, lanes.into());
-                let ports = control::open(&control.shared, finish).await;
-                let followed = listeners.follow(&control.shared.config.load());
-                drop(opened.send((ports, followed)));
-                control.run(listeners).await;
-            });
-        })?;
+        let asks = operated.then_some(asks);
+        let thread = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || runtime.block_on(control.start(outlets, asks, opened)))?;
         let handle = Handle { shared, stop, control: Some(thread) };
         let (ports, followed) = open.recv().context("the control thread ended")?;
         ports?;
@@ -163,13 +151,36 @@ fn publish(shared: &Shared, resources: Vec<v1::Resource>) -> anyhow::Result<()> 
 /// The control thread.
 struct Control {
     shared: Arc<Shared>,
+    lanes: Arc<[Lane]>,
     workers: Vec<Running>,
     stops: mpsc::Receiver<Stop>,
     /// Ends what must go on during the drain: telemetry, and the connection to the operator.
     finish: CancellationToken,
 }
 
+type Opened = (Result<(), control::PortError>, std::io::Result<()>);
+
 impl Control {
+    /// Spawns the tasks of the control plane, opens all ports, says so, and goes on until told to stop.
+    async fn start(
+        self,
+        outlets: Outlets,
+        asks: Option<mpsc::Receiver<Arc<str>>>,
+        opened: std::sync::mpsc::SyncSender<Opened>,
+    ) {
+        let (shared, finish) = (&self.shared, &self.finish);
+        outlets.spawn(&shared.tasks, finish);
+        if let Some(asks) = asks {
+            shared.tasks.spawn("certificates", certs::run(Arc::clone(shared), finish.clone()));
+            shared.tasks.spawn("configuration", client::run(Arc::clone(shared), asks, finish.clone()));
+        }
+        let mut listeners = Listeners::new(shared, Arc::clone(&self.lanes));
+        let ports = control::open(shared, finish).await;
+        let followed = listeners.follow(&shared.config.load());
+        drop(opened.send((ports, followed)));
+        self.run(listeners).await;
+    }
+
     async fn run(mut self, mut listeners: Listeners) {
         let mut published = self.shared.published();
         let stop = loop {

@@ -128,27 +128,33 @@ impl Shared {
     }
 
     async fn want(&self, name: &str) -> Result<Arc<Destination>, Reject> {
-        let mut published = self.published();
+        let published = self.published();
         match self.wanted.try_send(name.into()) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(Reason::NotReady.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reason::UnknownDestination.into()),
         }
-        let arrives = async {
-            loop {
-                let config = self.config.load_full();
-                if let Some(destination) = config.destinations.get(name) {
-                    return Ok(Arc::clone(destination));
-                }
-                if config.unknown.contains(name) {
-                    return Err(Reject::new(Reason::UnknownDestination));
-                }
-                if published.changed().await.is_err() {
-                    return Err(Reject::new(Reason::Draining));
-                }
-            }
-        };
+        let arrives = self.arrives(name, published);
         timeout(WANTED_DEADLINE, arrives).await.unwrap_or_else(|_| Err(Reason::NotReady.into()))
+    }
+
+    async fn arrives(
+        &self,
+        name: &str,
+        mut published: watch::Receiver<u64>,
+    ) -> Result<Arc<Destination>, Reject> {
+        loop {
+            let config = self.config.load_full();
+            if let Some(destination) = config.destinations.get(name) {
+                return Ok(Arc::clone(destination));
+            }
+            if config.unknown.contains(name) {
+                return Err(Reason::UnknownDestination.into());
+            }
+            if published.changed().await.is_err() {
+                return Err(Reason::Draining.into());
+            }
+        }
     }
 
     /// Which way requests to destinations go: outbound beside a workload, or through a gateway.

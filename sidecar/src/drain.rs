@@ -42,15 +42,20 @@ impl Tasks {
         drop(self.tracker.spawn(task.instrument(debug_span!("task", task = name))));
     }
 
-    /// As [`Tasks::spawn`], onto the current thread's `LocalSet`. No span: this is the request path.
+    /// As [`Tasks::spawn`], onto the current thread's `LocalSet`. This is the request path: no span, and nothing to
+    /// poll beside the task; at the deadline its worker drops the `LocalSet` with all that is left.
     pub fn spawn_local<F>(&self, task: F)
     where
         F: Future<Output = ()> + 'static,
     {
-        let killed = self.killed.clone();
-        drop(self.tracker.spawn_local(async move {
-            tokio::select! { biased; () = task => {}, () = killed.cancelled() => {} }
-        }));
+        drop(self.tracker.spawn_local(task));
+    }
+
+    /// As [`Tasks::drain`] for tasks of a `LocalSet`, which the caller drops next.
+    pub async fn drain_local(&self, deadline: Duration) -> bool {
+        self.draining.cancel();
+        self.tracker.close();
+        timeout(deadline, self.tracker.wait()).await.is_ok()
     }
 
     /// Resolves once shutdown has begun: finish what is in flight, take nothing new.

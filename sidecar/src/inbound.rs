@@ -101,12 +101,10 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
 
 async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>, peer: Peer) {
     let speaks = match (inside, &stream) {
-        (Some(Inside::Tcp), _) => None,
         (Some(Inside::H2), _) => Some(Http::Two),
         (Some(Inside::Http1), _) => Some(Http::One),
-        (None, _) if peer.port.protocol == Protocol::Tcp => None,
-        (None, Stream::Plain(plain)) => serve::sniff(plain).await.ok(),
-        (None, _) => Some(Http::One),
+        (None, Stream::Plain(plain)) if peer.port.protocol != Protocol::Tcp => serve::sniff(plain).await.ok(),
+        (Some(Inside::Tcp) | None, _) => None,
     };
     let Some(speaks) = speaks else { return tcp::handle(worker, stream, &peer).await };
     let peer = Rc::new(peer);

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
-    Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, OutboundListener,
-    ProxyConfig, Resources, Snapshot, Sources,
+    Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, Origin,
+    OutboundListener, ParsedKeys, ProxyConfig, Resources, Snapshot, Sources,
 };
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
@@ -53,7 +53,9 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
         return Err(errors);
     }
     // Nothing can fail any more: only now may state that is shared with the previous snapshot follow its new policy.
-    inbound.iter().for_each(|inbound| inbound.adopt());
+    if let Some(inbound) = &inbound {
+        inbound.adopt();
+    }
     for destination in destinations.values() {
         destination.adopt();
     }
@@ -65,7 +67,7 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
 struct Builder<'a> {
     resources: &'a Resources,
     previous: &'a Snapshot,
-    keys: HashMap<Box<str>, (Arc<v1::Resource>, Arc<KeySet>)>,
+    keys: ParsedKeys,
     errors: Vec<v1::ResourceError>,
 }
 
@@ -93,12 +95,12 @@ impl Builder<'_> {
     }
 
     /// The key sets an authentication names.
-    fn keys_of(&self, config: Option<&v1::Authentication>) -> Vec<Option<Arc<v1::Resource>>> {
+    fn keys_of(&self, config: Option<&v1::Authentication>) -> Vec<Origin> {
         let names = config.into_iter().flat_map(|config| config.providers.iter().map(|p| p.keys.as_str()));
         names.map(|name| self.resource(Kind::Keys, name)).collect()
     }
 
-    fn resource(&self, kind: Kind, name: &str) -> Option<Arc<v1::Resource>> {
+    fn resource(&self, kind: Kind, name: &str) -> Origin {
         self.resources.get(&(kind, name.to_owned())).cloned()
     }
 
@@ -286,7 +288,7 @@ fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener
 
 fn inbound_config(
     inbound: &v1::Inbound,
-    (jwt, made_of): (Option<jwt::Policy>, Vec<Option<Arc<v1::Resource>>>),
+    (jwt, made_of): (Option<jwt::Policy>, Vec<Origin>),
     previous: Option<&InboundConfig>,
 ) -> Result<InboundConfig, Wrong> {
     let known = previous.map(|previous| &previous.rate_limits);

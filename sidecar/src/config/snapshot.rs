@@ -39,13 +39,17 @@ pub struct Snapshot {
     /// Destinations asked for that the operator says do not exist.
     pub unknown: HashSet<Arc<str>>,
     /// Keys of token issuers by name, with the resource they were parsed from.
-    pub keys: HashMap<Box<str>, (Arc<v1::Resource>, Arc<KeySet>)>,
+    pub keys: ParsedKeys,
     /// The resources it was built from, for admin and for the next build.
     pub resources: Resources,
 }
 
 /// Resources by kind and name.
 pub type Resources = HashMap<(v1::Kind, String), Arc<v1::Resource>>;
+/// Key sets by name.
+pub type ParsedKeys = HashMap<Box<str>, (Arc<v1::Resource>, Arc<KeySet>)>;
+/// What something was compiled from; none where the resource is missing.
+pub(super) type Origin = Option<Arc<v1::Resource>>;
 
 impl Snapshot {
     /// Whether the proxy has been told who it is.
@@ -118,7 +122,7 @@ pub struct InboundConfig {
     pub rate_limits: RateLimits,
     /// What may be in flight at once.
     pub limits: Arc<Limits>,
-    pub(super) made_of: Vec<Option<Arc<v1::Resource>>>,
+    pub(super) made_of: Vec<Origin>,
     pub(super) limits_config: Option<v1::Limits>,
 }
 
@@ -219,10 +223,10 @@ pub struct Destination {
 /// The resources that a destination is made of; all but the keys bear its name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sources {
-    pub(super) spec: Option<Arc<v1::Resource>>,
-    pub(super) endpoints: Option<Arc<v1::Resource>>,
-    pub(super) routes: Option<Arc<v1::Resource>>,
-    pub(super) keys: Vec<Option<Arc<v1::Resource>>>,
+    pub(super) spec: Origin,
+    pub(super) endpoints: Origin,
+    pub(super) routes: Origin,
+    pub(super) keys: Vec<Origin>,
 }
 
 impl Destination {

@@ -39,8 +39,11 @@ pub enum End<'a> {
     Aborted,
 }
 
+type Polled = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+type Call = Box<dyn FnOnce(End<'_>)>;
+
 /// Called once, when a body has ended or is dropped before.
-struct OnEnd(Option<Box<dyn FnOnce(End<'_>)>>);
+struct OnEnd(Option<Call>);
 
 impl fmt::Debug for OnEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,7 +177,7 @@ fn is_empty(frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> bool {
 }
 
 impl Inner {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => {

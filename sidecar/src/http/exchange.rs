@@ -65,15 +65,8 @@ impl Exchange {
             Ok(response) => {
                 let status = response.status();
                 let early = grpc_status(response.headers());
-                response.map(|body| {
-                    body.on_end(move |end| {
-                        let grpc = match end {
-                            End::Complete(Some(trailers)) => grpc_status(trailers).or(early),
-                            End::Complete(None) | End::Aborted => early,
-                        };
-                        record.write(cx, status, grpc, None);
-                    })
-                })
+                let ended = move |end: End<'_>| record.write(cx, status, end.grpc_status().or(early), None);
+                response.map(|body| body.on_end(ended))
             }
             Err(reject) => {
                 let asker = Asker { id: &cx.id, grpc: cx.grpc, version: cx.version };
@@ -87,6 +80,15 @@ impl Exchange {
             put_close(response.headers_mut());
         }
         response
+    }
+}
+
+impl End<'_> {
+    fn grpc_status(self) -> Option<u8> {
+        match self {
+            Self::Complete(trailers) => trailers.and_then(grpc_status),
+            Self::Aborted => None,
+        }
     }
 }
 

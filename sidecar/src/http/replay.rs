@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 /// Bytes kept per request.
 pub const LIMIT: usize = 64 * 1024;
 
+type Polled = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
 /// One sending of a kept body.
 #[derive(Debug)]
 pub struct Replay {
@@ -63,7 +65,7 @@ impl Keeper {
 }
 
 impl Replay {
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Polled {
         let kept = &mut *self.kept.borrow_mut();
         let frame = ready!(Pin::new(&mut kept.rest).poll_frame(cx));
         match &frame {

@@ -1,4 +1,4 @@
-//! Where requests come in from hyper and answers go back to it, connections that stop being HTTP included: WebSockets,
+//! Where requests come in from hyper and answers go back to it, connections that stop being HTTP included: `WebSockets`,
 //! other upgrades, CONNECT. Once both sides have switched, bytes go both ways until either end closes; a new
 //! configuration leaves them alone, and a drain gives them time up to the deadline.
 

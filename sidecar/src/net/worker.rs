@@ -117,7 +117,7 @@ async fn run(
         }
     };
     worker.pool.clear();
-    let clean = worker.tasks.drain(deadline.saturating_duration_since(Instant::now())).await;
+    let clean = worker.tasks.drain_local(deadline.saturating_duration_since(Instant::now())).await;
     debug!(clean, "worker stopped");
 }
 

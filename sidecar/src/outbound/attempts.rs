@@ -31,7 +31,7 @@ use crate::upstream::connect::{CONNECT_TIMEOUT, Speaks, Target};
 use crate::upstream::outgoing::{Failure, Outgoing};
 use crate::upstream::pool::Connection;
 
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+const NEVER: Duration = Duration::from_hours(24);
 
 /// Everything the attempts of one request share.
 struct Run<'a> {
@@ -110,15 +110,12 @@ impl Run<'_> {
                 others: self.destination.balancer.has_others(&self.tried, Instant::now()),
             };
             match self.destination.retry.decide(&attempt, rand::random()) {
-                Next::Stop => return ended.result,
                 Next::Elsewhere => {}
-                Next::After(pause) => {
-                    if !self.may_retry(pause) {
-                        return ended.result;
-                    }
+                Next::After(pause) if self.may_retry(pause) => {
                     drop(ended);
                     sleep(pause).await;
                 }
+                Next::Stop | Next::After(_) => return ended.result,
             }
         }
     }

@@ -121,7 +121,7 @@ fn mirror(worker: &Rc<Worker>, routed: &Routed, cx: &RequestCx, request: &Inward
             let speaks = if grpc { Speaks::H2 } else { Speaks::Http1 };
             match copy.send(&to, target, speaks).await {
                 Ok((answer, _)) => {
-                    picked.answered(Outcome::Status(answer.status()), now.elapsed(), Instant::now())
+                    picked.answered(Outcome::Status(answer.status()), now.elapsed(), Instant::now());
                 }
                 Err(failure) => debug!(destination = %name, reject = ?failure.reject, "mirror failed"),
             }

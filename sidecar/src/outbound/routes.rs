@@ -57,12 +57,11 @@ impl Routed {
 
     /// Destinations that get a copy of the request.
     pub fn mirrors(&self) -> impl Iterator<Item = &Arc<str>> {
-        let backend = |(route, index): &(Arc<Route>, usize)| route.backends().get(*index).map(|_| *index);
-        let filters = self.answered_by.iter().flat_map(move |by| {
-            let of_backend = backend(by).and_then(|index| by.0.backends().get(index)).map(|b| &b.filters);
-            std::iter::once(&by.0.filters).chain(of_backend)
+        let filters = self.answered_by.iter().flat_map(|(route, backend)| {
+            let of_backend = route.backends().get(*backend).map(|backend| &backend.filters);
+            std::iter::once(&route.filters).chain(of_backend)
         });
-        filters.flat_map(|filters| filters.mirrors())
+        filters.flat_map(Filters::mirrors)
     }
 }
 

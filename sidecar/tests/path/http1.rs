@@ -84,7 +84,7 @@ async fn nothing_after_a_smuggled_request_is_served() {
 async fn oversized_heads_are_refused_with_431() {
     let pair = pair(echo().await);
     let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(70_000));
-    let many: String = (0..120).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let many = "x: 1\r\n".repeat(120);
     for case in [long, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")] {
         let length = case.len();
         let answer = raw(pair.to, case.as_bytes()).await;

@@ -1,7 +1,7 @@
 //! HTTP/2 and gRPC through two proxies: streams both ways, trailers, deadlines, refusals in gRPC's own words.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use weft_api::v1;
 
-use crate::support::{PATIENCE, app, echo, pair_with, read};
+use crate::support::{PATIENCE, app, echo, pair_with, read, until};
 
 type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
 type Channel = StreamBody<ReceiverStream<Result<Frame<Bytes>, Infallible>>>;
@@ -50,18 +50,9 @@ async fn grpc_echo() -> std::net::SocketAddr {
     app(|request: Request<Incoming>| async move {
         assert_eq!(request.version(), Version::HTTP_2);
         let timeout = request.headers().get("grpc-timeout").cloned();
-        let mut body = request.into_body();
+        let body = request.into_body();
         let (sender, channel) = channel();
-        TaskTracker::new().spawn(async move {
-            while let Some(Ok(frame)) = body.frame().await {
-                if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
-                    drop(sender.send(Ok(Frame::data(data))).await);
-                }
-            }
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            drop(sender.send(Ok(Frame::trailers(trailers))).await);
-        });
+        TaskTracker::new().spawn(send_back(body, sender));
         let mut answer = Response::new(channel);
         answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
         if let Some(timeout) = timeout {
@@ -70,6 +61,17 @@ async fn grpc_echo() -> std::net::SocketAddr {
         answer
     })
     .await
+}
+
+async fn send_back(mut body: Incoming, sender: Frames) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
+            drop(sender.send(Ok(Frame::data(data))).await);
+        }
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    drop(sender.send(Ok(Frame::trailers(trailers))).await);
 }
 
 fn call<B>(body: B) -> Request<B> {
@@ -178,16 +180,9 @@ async fn a_client_that_goes_away_ends_its_request_everywhere() {
     let mut request = call(Full::default());
     request.headers_mut().insert("host", HeaderValue::from_static("product"));
     let answer = tasks.spawn(async move { drop(sender.send_request(request).await) });
-    let active = |n| {
-        let shared = std::sync::Arc::clone(&pair.server.shared);
-        timeout(PATIENCE, async move {
-            while shared.active_requests.load(std::sync::atomic::Ordering::Relaxed) != n {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-    };
-    active(1).await.unwrap();
+    let active = || pair.server.shared.active_requests.load(Ordering::Relaxed);
+    until(|| active() == 1).await;
     answer.abort();
     connection.abort();
-    active(0).await.unwrap();
+    until(|| active() == 0).await;
 }

@@ -1,12 +1,14 @@
 //! Who is let in, and who is talked to.
 
+use std::sync::atomic::Ordering;
+
 use http::StatusCode;
 use rcgen::{CertificateParams, date_time_ymd};
 use weft_api::v1;
 
 use crate::support::{
-    CLIENT_ID, Ca, Client, DESTINATION, PATIENCE, SERVER_ID, calling, client, destination, echo, endpoints,
-    inbound, pair_with, raw, server,
+    CLIENT_ID, Ca, Client, DESTINATION, SERVER_ID, calling, client, destination, echo, endpoints, inbound,
+    pair_with, raw, server, until,
 };
 
 /// Status and reason of a request from a proxy with this identity to one with that.
@@ -81,12 +83,7 @@ async fn a_resumed_session_still_knows_its_peer() {
         assert_eq!(answer.status(), StatusCode::OK);
         // Past the idle timeout the pool closes the connection, so the next one resumes the session.
         pair.client.replace(calling_again(&pair)).unwrap();
-        let closed = async {
-            while pair.server.shared.open_connections.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, closed).await.unwrap();
+        until(|| pair.server.shared.open_connections.load(Ordering::Relaxed) == 0).await;
     }
 }
 

@@ -15,6 +15,7 @@ use weft_api::v1;
 
 use crate::support::{
     CLIENT_ID, Ca, Client, DESTINATION, Pair, app, calling, client, destination, echo, endpoints, pair_with,
+    until,
 };
 
 /// Fails this many times with 503, then says back what it was sent; counts its requests.
@@ -154,13 +155,9 @@ async fn while_the_breaker_is_open_the_last_good_answer_is_served() {
     let flag = Arc::clone(&fail);
     let app = app(move |_: Request<Incoming>| {
         let failing = flag.load(Ordering::SeqCst) > 0;
-        async move {
-            let mut answer = Response::new(Full::new(Bytes::from("catalogue")));
-            if failing {
-                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            }
-            answer
-        }
+        let status = if failing { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        let answer = Response::builder().status(status).body(Full::new(Bytes::from("catalogue")));
+        std::future::ready(answer.unwrap())
     })
     .await;
     let pair = pair_with(app, |_, destination| {
@@ -206,9 +203,7 @@ async fn more_requests_than_allowed_overflow() {
     let tasks = TaskTracker::new();
     let to = pair.to;
     tasks.spawn(async move { Client::connect(to).await.get("/").await });
-    while pair.client.shared.active_requests.load(Ordering::Relaxed) == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    until(|| pair.client.shared.active_requests.load(Ordering::Relaxed) == 1).await;
     let (answer, _) = Client::connect(pair.to).await.get("/").await;
     assert_eq!((answer.status(), reason(&answer)), (StatusCode::SERVICE_UNAVAILABLE, "overflow"));
 }

@@ -1,6 +1,7 @@
 //! A mesh in one process: a certificate authority, an application, and proxies on ports the system chooses.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,18 +76,34 @@ where
     let tasks = tracker.clone();
     tracker.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let handler = handler.clone();
-            tasks.spawn(async move {
-                let service = service_fn(move |request| {
-                    let answer = handler(request);
-                    async move { Ok::<_, Infallible>(answer.await) }
-                });
-                let builder = auto::Builder::new(TokioExecutor::new());
-                drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
-            });
+            tasks.spawn(serve(stream, handler.clone()));
         }
     });
     address
+}
+
+async fn serve<H, F, B>(stream: TcpStream, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
+}
+
+/// Waits until this holds.
+pub(crate) async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("it comes true in time");
 }
 
 /// An application that says what it was asked.
@@ -96,9 +113,9 @@ pub(crate) async fn echo() -> SocketAddr {
         let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let mut text = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);
         for (name, value) in &parts.headers {
-            text += &format!("{name}: {}\n", value.to_str().unwrap_or("?"));
+            writeln!(text, "{name}: {}", value.to_str().unwrap_or("?")).unwrap();
         }
-        text += &format!("\n{}", String::from_utf8_lossy(&body));
+        write!(text, "\n{}", String::from_utf8_lossy(&body)).unwrap();
         Response::new(Full::new(Bytes::from(text)))
     })
     .await

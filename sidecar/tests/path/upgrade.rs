@@ -1,4 +1,4 @@
-//! WebSockets and their kin.
+//! `WebSockets` and their kin.
 
 use std::net::SocketAddr;
 
