@@ -72,15 +72,15 @@ pub async fn serve_redirected(worker: &Rc<Worker>, stream: TcpStream, address: S
 }
 
 async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, port: Arc<InboundPort>) {
-    let config = worker.shared.config.load_full();
-    let (Some(inbound), Some(material)) = (&config.inbound, &*worker.shared.identity.load()) else { return };
+    let (config, material) = (worker.shared.config.load_full(), worker.shared.identity.load_full());
+    let (Some(inbound), Some(material)) = (&config.inbound, material) else { return };
     let metrics = &worker.shared.telemetry.metrics;
     let slot = match inbound.limits.connection() {
         Ok(slot) => slot,
         Err(reject) => return metrics.rejected(Direction::Inbound, reject.reason),
     };
     let limit = worker.shared.settings.client_header_timeout;
-    let opened = match open(stream, inbound.mtls, material, limit).await {
+    let opened = match open(stream, inbound.mtls, &material, limit).await {
         Ok(opened) => opened,
         Err(error) => return refused(worker, address, &error),
     };
@@ -95,7 +95,8 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
         refused: inside.is_none() && matches!(inbound.mtls, MtlsMode::Strict),
         _slot: slot,
     };
-    drop(config);
+    // What is in use now must not be kept alive by a connection that lasts.
+    drop((config, material));
     serve_peer(worker, stream, inside, peer).await;
 }
 

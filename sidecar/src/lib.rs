@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod health;
 pub mod http;
 pub mod inbound;
+pub mod init;
 pub mod logging;
 pub mod net;
 pub mod operator;

@@ -4,8 +4,8 @@
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use weft_sidecar::app::{Proxy, Source};
-use weft_sidecar::logging;
 use weft_sidecar::settings::{Mode, Settings};
+use weft_sidecar::{init, logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     logging::init(&settings)?;
     match settings.mode {
-        Some(Mode::Init) => anyhow::bail!("init is not part of this build"),
+        Some(Mode::Init) => init::run(&settings),
         None | Some(Mode::Gateway) => run(settings),
     }
 }

@@ -63,6 +63,18 @@ pub struct Settings {
     #[arg(long, env = "WEFT_INBOUND_ADDR")]
     pub inbound_addr: Option<SocketAddr>,
 
+    /// User the proxy runs as: its own traffic is not redirected.
+    #[arg(long, env = "WEFT_UID", default_value_t = 1337)]
+    pub uid: u32,
+
+    /// Inbound ports that are not redirected, separated by commas.
+    #[arg(long, env = "WEFT_EXCLUDE_INBOUND", value_delimiter = ',')]
+    pub exclude_inbound: Vec<u16>,
+
+    /// Destination ports that are not redirected, separated by commas.
+    #[arg(long, env = "WEFT_EXCLUDE_OUTBOUND", value_delimiter = ',')]
+    pub exclude_outbound: Vec<u16>,
+
     /// Worker threads; 0: one per CPU.
     #[arg(long, env = "WEFT_WORKERS", default_value_t = 0)]
     pub workers: usize,

@@ -99,11 +99,18 @@ fn authority(parts: &mut request::Parts) -> Result<Box<str>, Reject> {
         return Ok(host);
     }
     match first {
-        None if parts.version == Version::HTTP_10 => Ok(Box::default()),
+        None if parts.version == Version::HTTP_10 => {
+            // The next hop speaks HTTP/1.1, where there must be one.
+            parts.headers.insert(HOST, HeaderValue::from_static(""));
+            Ok(Box::default())
+        }
         None => Err(bad("no Host")),
         Some(value) if value.is_empty() => Ok(Box::default()),
         Some(value) => {
             let text = value.to_str().map_err(|_| bad("bad Host"))?;
+            if let Some(host) = simple(text) {
+                return Ok(lower(host));
+            }
             let authority: http::uri::Authority = text.parse().map_err(|_| bad("bad Host"))?;
             if text.contains('@') {
                 return Err(bad("bad Host"));
@@ -111,6 +118,14 @@ fn authority(parts: &mut request::Parts) -> Result<Box<str>, Reject> {
             Ok(lower(authority.host()))
         }
     }
+}
+
+/// The host of what nearly every `Host` is: a name or address, perhaps with a port.
+fn simple(text: &str) -> Option<&str> {
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    let is_host =
+        !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-'));
+    (is_host && port.len() <= 5 && port.bytes().all(|c| c.is_ascii_digit())).then_some(host)
 }
 
 fn lower(host: &str) -> Box<str> {

@@ -91,3 +91,26 @@ async fn oversized_heads_are_refused_with_431() {
         assert!(answer.starts_with("HTTP/1.1 431 "), "{length} bytes were answered with {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_to_head_keeps_its_length() {
+    let pair = pair(echo().await);
+    let answer = raw(pair.to, b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    assert!(answer.contains("content-length: ") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_is_served() {
+    let pair = pair(echo().await);
+    let answer = raw(pair.to, b"GET /old HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains("GET /old HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn expect_100_continue_is_answered_before_the_body() {
+    let pair = pair(echo().await);
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    let answer = raw(pair.to, request.as_bytes()).await;
+    assert!(answer.contains("HTTP/1.1 200 ") && answer.ends_with("\n\nok"), "{answer:?}");
+}
