@@ -11,6 +11,7 @@ use weft_core::instances::Instance;
 use weft_core::world::{InstanceRef, Name, ObjectKind, ObjectRef};
 
 use super::Reconciler;
+use crate::jwks::Wanted;
 use crate::publish::Progress;
 
 impl Reconciler {
@@ -23,9 +24,21 @@ impl Reconciler {
             root_expires: self.authority.as_ref().map(|authority| authority.expires()).unwrap_or_default(),
             services: self.world.microservices().map(|(name, _)| self.service_status(name)).collect(),
             gateways: self.world.gateways().map(|(name, _)| self.gateway_status(name)).collect(),
-            keys: self.keys.iter().map(|(name, keys)| keys_status(name, keys)).collect(),
+            keys: self.keys_status(),
             problems: self.problems.values().flatten().cloned().collect(),
         }
+    }
+
+    /// Of the key sets that are wanted now; those of an earlier configuration are kept, but mean nothing.
+    fn keys_status(&self) -> Vec<KeysStatus> {
+        let wanted = self.outlets.wanted_keys.borrow();
+        let status = |wanted: &Wanted| match self.keys.get(&wanted.name) {
+            Some(keys) => {
+                KeysStatus { name: wanted.name.clone(), fetched: keys.fetched_at, error: keys.error.clone() }
+            }
+            None => KeysStatus { name: wanted.name.clone(), fetched: 0, error: "not fetched yet".into() },
+        };
+        wanted.iter().map(status).collect()
     }
 
     fn service_status(&self, name: &Name) -> ServiceStatus {
@@ -145,8 +158,4 @@ fn instance_view(instance: &Instance) -> Value {
         "ready": instance.ready,
         "meshed": instance.meshed,
     })
-}
-
-fn keys_status(name: &str, keys: &weft_api::v1::Keys) -> KeysStatus {
-    KeysStatus { name: name.to_owned(), fetched: keys.fetched_at, error: keys.error.clone() }
 }

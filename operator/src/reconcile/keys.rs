@@ -25,7 +25,6 @@ impl Reconciler {
                 uri: keys.uri,
             })
             .collect();
-        self.keys.retain(|name, _| wanted.iter().any(|wanted| wanted.name == *name));
         self.outlets.wanted_keys.send_if_modified(|known| {
             let changed = *known != wanted;
             *known = wanted;

@@ -90,6 +90,11 @@ async fn keys_are_fetched_pushed_and_kept_while_their_server_is_away() {
     assert!(keys(&fetched).fetched_at > 0);
     assert!(operator.metric("weft_operator_jwks_fetch_total{outcome=\"ok\"}").await > 0.0);
 
+    let operator = operator.restart().await;
+    let status = operator.status().await;
+    assert_eq!(status.keys.len(), 1, "another operator shows what it kept");
+    assert!(status.keys[0].fetched > 0, "{status:?}");
+
     drop(server);
     let operator = operator.restart().await;
     let failed = |keys: &KeysStatus| keys.fetched > 0 && keys.error.contains(&addr.to_string());
