@@ -1,4 +1,6 @@
-//! `weft-operator`: reads the settings, sets up the log, runs the operator until SIGTERM or Ctrl-C.
+//! `weft-operator`: reads the settings, sets up the log, and runs the operator until SIGTERM or Ctrl-C.
+//!
+//! Nothing else happens here: what the operator is, `weft_operator::app` puts together, for tests and `weft run` too.
 
 use std::io::IsTerminal;
 

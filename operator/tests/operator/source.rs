@@ -92,6 +92,10 @@ async fn manifests_get_the_namespace_of_the_run_file() {
     let files = [("mesh.yaml", MESH), ("order.yaml", &*bare), ("weft.yaml", run)];
     let operator = Operator::serving(&files, &[instance("order", 0)]).await;
     operator.proxy_with(hello("order", 0)).await.next().await;
+    operator.write("weft.yaml", "namespace: [shop\n");
+    let status = operator.until("the problem", |status| !status.problems.is_empty()).await;
+    assert!(status.problems[0].file.ends_with("weft.yaml") && status.problems[0].line > 0, "{status:?}");
+    assert_eq!(status.services[0].namespace, "shop");
 }
 
 #[tokio::test]

@@ -66,8 +66,7 @@ pub(super) fn instances(path: &Path, text: &Result<Option<String>, String>, had_
 }
 
 fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
-    let namespace = files.iter().filter(|file| file.says_what_runs).find_map(default_namespace);
-    let namespace = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = default_namespace(files).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     let mut objects = Vec::new();
     for file in files.iter().filter(|file| !file.says_what_runs) {
@@ -81,7 +80,7 @@ fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
         let parsed = manifest::parse(&file.path.to_string_lossy(), text);
         parsed.warnings().for_each(|warning| warn!("{warning}"));
         problems.extend(parsed.errors().map(of_manifest));
-        objects.extend(parsed.manifests.into_iter().filter_map(|manifest| sourced(manifest, namespace)));
+        objects.extend(parsed.manifests.into_iter().filter_map(|manifest| sourced(manifest, &namespace)));
     }
     problems.extend(duplicates(&objects));
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
@@ -135,13 +134,34 @@ fn of_world(found: &validate::Problem, sourced: Option<&Sourced>, files: &[File]
     }
 }
 
-/// The namespace that the run file gives the manifests beside it. What else is in it is not for the operator.
-fn default_namespace(file: &File) -> Option<String> {
+/// The namespace that the run file gives the manifests beside it. What else is in it is not for the operator; but a
+/// run file that cannot be read must not move every object to another namespace.
+fn default_namespace(files: &[File]) -> Result<String, Box<Problem>> {
     #[derive(Deserialize)]
     struct Run {
         namespace: Option<String>,
     }
-    serde_saphyr::from_str::<Run>(file.text.as_ref().ok()?).ok()?.namespace
+    let Some(file) = files.iter().find(|file| file.says_what_runs) else {
+        return Ok(DEFAULT_NAMESPACE.into());
+    };
+    let text = file.text.as_ref().map_err(|why| whole_file(&file.path, why, ""))?;
+    match serde_saphyr::from_str::<Option<Run>>(text) {
+        Ok(run) => Ok(run.and_then(|run| run.namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.into())),
+        Err(error) => {
+            let error = error.without_snippet();
+            let at = |part: fn(&serde_saphyr::Location) -> u64| {
+                error
+                    .location()
+                    .map(|location| u32::try_from(part(&location)).unwrap_or_default())
+                    .unwrap_or_default()
+            };
+            Err(Box::new(Problem {
+                line: at(serde_saphyr::Location::line),
+                column: at(serde_saphyr::Location::column),
+                ..whole_file(&file.path, &error.to_string(), "correct the YAML here or just before")
+            }))
+        }
+    }
 }
 
 fn sourced(manifest: Manifest, namespace: &str) -> Option<Sourced> {
