@@ -19,6 +19,7 @@ use crate::http::upgrade::{Inward, take};
 use crate::net::worker::Worker;
 use crate::outbound::forward::forward;
 use crate::outbound::routes::{self, Way};
+use crate::policy::path::NormalPath;
 use crate::policy::route::Selected;
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
@@ -86,8 +87,13 @@ async fn steps(
     forward(worker, &routed, cx, request, body).await
 }
 
-/// The destination's own token check, at the edge already; its proxy checks the same token again.
+/// The destination's own token check, at the edge already; its proxy checks the same token again. Which paths are exempt
+/// is said in the destination's words, so the path counts as it is after rewrites.
 fn token(destination: &Destination, cx: &mut RequestCx, request: &mut Parts) -> Result<(), Reject> {
     let Some(jwt) = &destination.jwt else { return Ok(()) };
-    jwt.verify(cx, &mut request.headers, request.uri.query(), unix_now()).map(drop)
+    let inside = NormalPath::parse(request.uri.path())?;
+    let outside = std::mem::replace(&mut cx.path, inside);
+    let verified = jwt.verify(cx, &mut request.headers, request.uri.query(), unix_now()).map(drop);
+    cx.path = outside;
+    verified
 }

@@ -139,7 +139,14 @@ impl Run<'_> {
     async fn once(&mut self) -> Result<Ended, Reject> {
         let started = Instant::now();
         let permit = self.admit(started)?;
-        let picked = self.pick(started)?;
+        let picked = match self.pick(started) {
+            Ok(picked) => picked,
+            Err(reject) => {
+                // Whoever has no instance is as far away as one that cannot be reached.
+                self.record(permit, Outcome::ConnectFailed);
+                return Err(reject);
+            }
+        };
         self.cx.endpoint = Some(picked.endpoint().address());
         let target = target(self.destination, picked.endpoint());
         let speaks = speaks(self.destination.protocol, picked.endpoint(), self.cx, &self.outgoing);

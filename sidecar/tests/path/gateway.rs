@@ -42,6 +42,14 @@ fn filter(filter: v1::filter::Filter) -> v1::Filter {
 
 /// A gateway with these routes before an application.
 async fn gateway(routes: Vec<v1::Route>, tls: Option<v1::ServerCertificate>) -> (Handle, Handle, SocketAddr) {
+    gateway_to(destination(), routes, tls).await
+}
+
+async fn gateway_to(
+    destination: v1::Destination,
+    routes: Vec<v1::Route>,
+    tls: Option<v1::ServerCertificate>,
+) -> (Handle, Handle, SocketAddr) {
     let ca = Ca::new();
     let server = server(&ca.issue(SERVER_ID), inbound(echo().await));
     let endpoint = server.address("inbound/http").unwrap();
@@ -60,7 +68,7 @@ async fn gateway(routes: Vec<v1::Route>, tls: Option<v1::ServerCertificate>) -> 
             resource::Body::Gateway(v1::Gateway { identity: GATEWAY_ID.into(), listeners: vec![listener] }),
         ),
         resource("web", resource::Body::Routes(v1::Routes { routes })),
-        resource(DESTINATION, resource::Body::Destination(destination())),
+        resource(DESTINATION, resource::Body::Destination(destination)),
         resource(DESTINATION, resource::Body::Endpoints(endpoints(&[endpoint]))),
     ];
     let settings = Settings { mode: Some(Mode::Gateway), ..Settings::in_process() };
@@ -138,6 +146,26 @@ async fn filters_redirect_rewrite_and_edit() {
     assert!(body.starts_with("GET /v2/x?y=1 "), "{body}");
     assert!(body.contains("host: inner\n") && body.contains("x-set: 1\n"), "{body}");
     assert_eq!(answer.headers()["x-answered"], "yes");
+}
+
+#[tokio::test]
+async fn what_is_exempt_from_tokens_is_said_by_the_path_inside() {
+    let inward = vec![filter(v1::filter::Filter::Rewrite(v1::Rewrite {
+        path: Some(v1::PathEdit { edit: Some(v1::path_edit::Edit::ReplacePrefix("/open".into())) }),
+        ..Default::default()
+    }))];
+    let provider =
+        v1::JwtProvider { issuer: "https://user".into(), keys: "user".into(), ..Default::default() };
+    let authentication = v1::Authentication {
+        providers: vec![provider],
+        required: true,
+        exempt: vec![v1::RequestMatch { paths: vec!["/open*".into()], ..Default::default() }],
+    };
+    for (filters, expect) in [(inward, StatusCode::OK), (Vec::new(), StatusCode::UNAUTHORIZED)] {
+        let destination = v1::Destination { authentication: Some(authentication.clone()), ..destination() };
+        let (_gateway, _server, to) = gateway_to(destination, vec![to_product(filters)], None).await;
+        assert_eq!(Client::connect(to).await.get("/api/page").await.0.status(), expect);
+    }
 }
 
 fn certificate(name: &str) -> (v1::ServerCertificate, CertificateDer<'static>) {

@@ -150,6 +150,18 @@ async fn the_breaker_opens_after_five_failures_and_closes_again() {
 }
 
 #[tokio::test]
+async fn a_service_without_instances_opens_the_breaker_too() {
+    let destination = v1::Destination { breaker: Some(breaker()), ..destination() };
+    let client = client(&Ca::new().issue(CLIENT_ID), calling(&destination, &endpoints(&[])));
+    let to = client.address(&format!("outbound/{DESTINATION}")).unwrap();
+    let mut client = Client::connect(to).await;
+    for _ in 0..5 {
+        assert_eq!(reason(&client.get("/").await.0), "no-endpoints");
+    }
+    assert_eq!(reason(&client.get("/").await.0), "circuit-open");
+}
+
+#[tokio::test]
 async fn while_the_breaker_is_open_the_last_good_answer_is_served() {
     let fail = Arc::new(AtomicUsize::new(0));
     let flag = Arc::clone(&fail);
