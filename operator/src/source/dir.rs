@@ -1,4 +1,5 @@
-//! The manifests of a directory and the instances of the state folder, read again whenever a file changes.
+//! The manifests of a directory, and of the state folder the instances and the manifests that `weft run` made, read again
+//! whenever a file changes.
 //!
 //! The system says when something changed; a look every two seconds catches what it does not (network file systems, a
 //! directory that was replaced). After a first sign it waits for quiet, so that files that belong together are read
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use weft_api::names::GENERATED_FOLDER;
 
 use self::load::File;
 use crate::event::{Event, Hub, Stopping};
@@ -84,6 +86,10 @@ impl Dir {
             let mut watcher = notify::recommended_watcher(handler)?;
             watcher.watch(&self.manifests, RecursiveMode::NonRecursive)?;
             watcher.watch(&self.state, RecursiveMode::NonRecursive)?;
+            let made = self.state.join(GENERATED_FOLDER);
+            if made.is_dir() {
+                watcher.watch(&made, RecursiveMode::NonRecursive)?;
+            }
             Ok::<_, notify::Error>(watcher)
         };
         watch().inspect_err(|error| warn!(%error, "files cannot be watched; looking every two seconds")).ok()
@@ -110,18 +116,25 @@ impl Dir {
     /// Editors truncate a file and then write it, and an empty file is a good one without its objects: what differs
     /// from before counts only when it reads the same twice.
     async fn settled_files(&self) -> Files {
-        let mut files = read(&self.manifests, read_files).await;
+        let mut files = self.files().await;
         let Some(seen) = &self.seen.files else { return files };
         let until = Instant::now() + QUIET_WITHIN;
         while files != *seen && Instant::now() < until {
             tokio::time::sleep(QUIET_FOR).await;
-            let again = read(&self.manifests, read_files).await;
+            let again = self.files().await;
             if again == files {
                 break;
             }
             files = again;
         }
         files
+    }
+
+    /// The manifests that people wrote, and those that `weft run` made.
+    async fn files(&self) -> Files {
+        let mut files = read(&self.manifests, read_files).await?;
+        files.extend(read(&self.state.join(GENERATED_FOLDER), read_made).await?);
+        Ok(files)
     }
 }
 
@@ -163,6 +176,11 @@ fn read_files(folder: &Path) -> Files {
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// There need not be any.
+fn read_made(folder: &Path) -> Files {
+    if folder.is_dir() { read_files(folder) } else { Ok(Vec::new()) }
 }
 
 fn read_instances(path: &Path) -> Read<Option<String>> {

@@ -123,3 +123,14 @@ async fn what_is_wrong_only_with_other_objects_beside_it_has_its_place_too() {
     assert_eq!((problem.line, problem.column), (7, column), "{problem}");
     assert!(problem.file.ends_with("user.yaml") && problem.field == "spec.rateLimits[0].scope", "{problem}");
 }
+
+#[tokio::test]
+async fn manifests_that_were_made_in_the_state_folder_are_read_too() {
+    let folder = folder(&[("mesh.yaml", MESH)], &[instance("user", 0)]);
+    let made = folder.path().join("state").join(weft_api::names::GENERATED_FOLDER);
+    std::fs::create_dir(&made).unwrap();
+    std::fs::write(made.join("user.yaml"), USER).unwrap();
+    let mut operator = Operator::start(folder).await;
+    operator.until_ready().await;
+    operator.proxy("user", 0).await.next().await;
+}
