@@ -96,7 +96,8 @@ fn lines(file: File, limit: u64) -> (Vec<String>, u64) {
 
 /// The logs that the names mean: `order` is all of `order-0`, `order-0.proxy`, `order-1`, …
 fn choose(state: &State, args: &LogsArgs) -> Result<Vec<Log>> {
-    let known = known_logs(&state.path("logs")).context("there are no logs yet")?;
+    let known = known_logs(&state.path("logs"));
+    let known = known.with_context(|| format!("there are no logs in {}", state.root().display()))?;
     for name in &args.names {
         if !known.iter().any(|log| means(name, log)) {
             let units = known.iter().map(|log| log.strip_suffix(".proxy").unwrap_or(log));

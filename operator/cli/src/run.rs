@@ -89,11 +89,20 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
         () = signals.next() => Ok(()),
         result = supervise(&run, &args, &runs, Start { loaded, seen, began }) => result,
     };
+    // Said before everything is taken down, where people look first.
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run.cx.terminal.settle();
+            run.cx.terminal.say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    };
     end(&run, signals).await;
     registry.abort();
     run.cx.guard.end();
     runs.forget(&run.cx.state);
-    result.map(|()| ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What a run begins with.

@@ -70,7 +70,7 @@ fn two_objects_of_one_name_are_told() {
     let (ok, text) = check(&[("a.yaml", &microservice("a")), ("b.yaml", &microservice("a"))]);
     assert!(!ok);
     assert!(
-        text.contains("error: b.yaml:1:1: metadata.name: default/a was defined before, at a.yaml:1"),
+        text.contains("error: b.yaml:1: Microservice default/a: metadata.name: is there twice, first at a.yaml:1; remove one"),
         "{text}"
     );
 }
@@ -101,4 +101,12 @@ fn help_says_what_there_is() {
     let pages: Vec<String> =
         subcommands.iter().map(|name| format!("$ weft {name} --help\n{}", help(&[name]))).collect();
     insta::assert_snapshot!(format!("$ weft --help\n{}\n{}", help(&[]), pages.join("\n")));
+}
+
+#[test]
+fn what_is_wrong_only_together_is_told_with_its_place() {
+    let global = microservice("a") + "  rateLimits: [{requests: 100, per: 1m, key: client-ip, scope: Global}]\n";
+    let (ok, text) = check(&[("a.yaml", &global)]);
+    assert!(!ok);
+    assert!(text.contains("error: a.yaml:7:64: Microservice default/a: spec.rateLimits[0].scope: "), "{text}");
 }

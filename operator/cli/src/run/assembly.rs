@@ -80,8 +80,9 @@ impl Assembly {
         if project.redis {
             self.start_redis().await?;
         }
-        self.start_operator(&project.directory).await?;
+        // Before the operator, so that the first thing it reads is whole.
         self.make_certificates(project)?;
+        self.start_operator(&project.directory).await?;
         let specs = self.laid_out(|ground, layout| specs::units(ground, project, layout))?;
         let names: Vec<(String, String)> =
             specs.iter().map(|spec| (spec.name.clone(), spec.place.address.to_string())).collect();

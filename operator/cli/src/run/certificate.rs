@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use time::{Duration, OffsetDateTime};
 use weft_api::names::GENERATED_FOLDER;
@@ -41,6 +44,24 @@ pub(crate) fn ensure(state: &State, secret: (&str, &str), hosts: &[String], now:
     write_whole(&certificate, chain.as_bytes(), 0o644)?;
     write_whole(&manifest, text.as_bytes(), 0o600)?;
     Ok(certificate)
+}
+
+/// A Secret as [`ensure`] will make it, to check manifests that name it before it is there.
+pub(crate) fn sample((namespace, name): (&str, &str), hosts: &[String]) -> Result<Secret> {
+    let (chain, key) = make(hosts, OffsetDateTime::UNIX_EPOCH + LIFE, OffsetDateTime::UNIX_EPOCH + LIFE * 2)?;
+    let data = [("tls.crt", chain), ("tls.key", key)];
+    let data = data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())));
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        ..ObjectMeta::default()
+    };
+    Ok(Secret {
+        metadata,
+        data: Some(data.into()),
+        type_: Some("kubernetes.io/tls".into()),
+        ..Secret::default()
+    })
 }
 
 /// First line of the manifest: what it is for and until when, so that it is made anew in time.

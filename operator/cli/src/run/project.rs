@@ -2,6 +2,7 @@
 //! what a supervisor needs. Reads files and nothing else; `weft check` uses it as much as `weft run`.
 
 mod link;
+mod together;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,9 @@ use self::link::Linker;
 pub(crate) use self::variables::outbound_variable;
 use super::weft_yaml::{self, WeftYaml};
 use crate::problem::Findings;
+
+/// Namespace of manifests that name none, where weft.yaml names none either.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// What is to run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,12 +130,17 @@ pub(crate) fn load(directory: &Path) -> Loaded {
         }
     };
     let (settings, manifests): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_settings(path));
-    let objects = read_manifests(&manifests, &mut loaded.findings);
+    let mut objects = read_manifests(&manifests, &mut loaded.findings);
     loaded.objects = objects.len();
     let weft_yaml = settings.first().cloned().unwrap_or_else(|| directory.join(weft_yaml::FILE_NAME));
     let file = settings.first().map(|path| read_settings(path, &mut loaded.findings)).unwrap_or_default();
+    let namespace = file.namespace.as_ref().map_or(DEFAULT_NAMESPACE, |name| name.value.as_str());
+    for manifest in &mut objects {
+        manifest.object.default_namespace(namespace);
+    }
     let mut linker = Linker { file: &weft_yaml, yaml: &file, findings: &mut loaded.findings };
-    loaded.project = linker.link(directory, &objects);
+    loaded.project = linker.link(directory, namespace, &objects);
+    together::check(&objects, &loaded.project.gateways, &mut loaded.findings);
     loaded
 }
 

@@ -31,14 +31,13 @@ pub(super) struct Linker<'a> {
 
 impl Linker<'_> {
     /// The project that manifests and weft.yaml make together.
-    pub(super) fn link(&mut self, directory: &Path, manifests: &[Manifest]) -> Project {
-        let namespace = self.yaml.namespace.as_ref().map_or("default", |name| name.value.as_str()).to_owned();
+    pub(super) fn link(&mut self, directory: &Path, namespace: &str, manifests: &[Manifest]) -> Project {
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let services = self.by_name(manifests, &namespace, |object| match object {
+        let services = by_name(manifests, |object| match object {
             Object::Microservice(service) => Some((&service.metadata, &**service)),
             _ => None,
         });
-        let gateways = self.by_name(manifests, &namespace, |object| match object {
+        let gateways = by_name(manifests, |object| match object {
             Object::Gateway(gateway) => Some((&gateway.metadata, &**gateway)),
             _ => None,
         });
@@ -58,41 +57,10 @@ impl Linker<'_> {
             directory,
             ..Project::default()
         };
-        self.link_services(&mut project, &services, &namespace);
-        self.link_gateways(&mut project, &gateways, &namespace);
+        self.link_services(&mut project, &services, namespace);
+        self.link_gateways(&mut project, &gateways, namespace);
         self.check_listeners(&project);
         project
-    }
-
-    /// Objects of one kind by namespace and name; two of the same name are an error.
-    fn by_name<'m, T>(
-        &mut self,
-        manifests: &'m [Manifest],
-        namespace: &str,
-        pick: impl Fn(&'m Object) -> Option<(&'m ObjectMeta, &'m T)>,
-    ) -> BTreeMap<(String, String), &'m T> {
-        let mut found = BTreeMap::new();
-        let mut first: BTreeMap<(String, String), String> = BTreeMap::new();
-        for manifest in manifests {
-            let Some((meta, object)) = pick(&manifest.object) else { continue };
-            let name = meta.name.clone().unwrap_or_default();
-            let key = (meta.namespace.clone().unwrap_or_else(|| namespace.to_owned()), name);
-            if let Some(before) = first.get(&key) {
-                self.findings.errors.push(Problem {
-                    file: manifest.source.file.clone(),
-                    line: u32::try_from(manifest.source.line).unwrap_or_default(),
-                    column: 1,
-                    field: "metadata.name".into(),
-                    message: format!("{}/{} was defined before, at {before}", key.0, key.1),
-                    remedy: "give one of the two another name".into(),
-                    ..Default::default()
-                });
-                continue;
-            }
-            first.insert(key.clone(), manifest.source.to_string());
-            found.insert(key, object);
-        }
-        found
     }
 
     fn link_services(
@@ -215,6 +183,16 @@ impl Linker<'_> {
         let fault = Fault { at, field: field.to_owned(), message };
         self.findings.add_faults(self.file, vec![fault]);
     }
+}
+
+/// Objects of one kind by namespace and name.
+fn by_name<'m, T>(
+    manifests: &'m [Manifest],
+    pick: impl Fn(&'m Object) -> Option<(&'m ObjectMeta, &'m T)>,
+) -> BTreeMap<(String, String), &'m T> {
+    let picked = manifests.iter().filter_map(|manifest| pick(&manifest.object));
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    picked.map(|(meta, object)| ((text(&meta.namespace), text(&meta.name)), object)).collect()
 }
 
 /// `name` or `namespace/name`, as both parts.
