@@ -11,7 +11,8 @@ set -euo pipefail
 
 gateway=${1:-${GATEWAY:-http://127.0.0.1:8080}}
 here=$(cd "$(dirname "$0")" && pwd)
-export WEFT_STATE=${WEFT_STATE:-$here/.weft}
+# Where nothing else is said, `weft` is to talk of the run beside this script, or else of the newest.
+if [ -z "${WEFT_STATE:-}" ] && [ -S "$here/.weft/control.sock" ]; then export WEFT_STATE=$here/.weft; fi
 
 # ---------------------------------------------------------------------------------------------------------- how it talks
 
@@ -42,7 +43,7 @@ call() {
   status=$(printf '%s\n' "$headers" | sed -n '1s/^HTTP\/[^ ]* \([0-9]*\).*/\1/p')
   printf '   < %s\n' "$(printf '%s\n' "$headers" | head -n 1)"
   printf '%s\n' "$headers" | { grep -iE '^(x-weft-|x-served-by|www-authenticate|x-request-id)' || true; } | sed 's/^/   < /'
-  [ -z "$body" ] || printf '   < %s\n' "$(printf '%s' "$body" | tr -d '\n' | cut -c 1-300)"
+  [ -z "$body" ] || printf '   < %s\n' "$(printf '%s' "$body" | tr -d '\n' | sed 's/\(token":"[^"]\{12\}\)[^"]*/\1…/' | cut -c 1-300)"
 }
 
 # The options of a request as they are worth showing: data and headers, tokens cut short.
@@ -91,7 +92,11 @@ find_weft() {
 }
 weft=$(find_weft)
 
-breaker_of_gateway() { "$weft" status | grep -E "^public-0 +shop/product:http " | grep -oE 'CLOSED|HALF_OPEN|OPEN'; }
+# The breaker of the gateway for product: the proxy says it at once, `weft status` with its next report.
+breaker_of_gateway() {
+  "$weft" proxy breakers public-0 | tr -d ' \n' | tr '{' '\n' | grep '"destination":"shop/product:http"' |
+    grep -oiE '"state":"[a-z_-]+"' | sed 's/.*:"\(.*\)"/\1/' | tr 'a-z-' 'A-Z_'
+}
 breaker_is() { [ "$(breaker_of_gateway || true)" = "$1" ]; }
 
 printf '%sA tour of the shop behind %s%s\n' "$bold" "$gateway" "$plain"
@@ -145,7 +150,8 @@ call POST /api/products --header "Authorization: Bearer $token" \
 expect_status 403 "a customer may not add products"
 wait_for 5 "the log of product's proxies names the rule: customers-change-nothing" \
   sh -c "'$weft' logs product --proxies | grep -q customers-change-nothing"
-"$weft" logs product --proxies | grep customers-change-nothing | tail -n 1 | cut -c 1-300 | sed 's/^/   | /'
+"$weft" logs product --proxies | grep customers-change-nothing | tail -n 1 |
+  grep -oE '"(path|status|peer_identity|reason|policy)":("[^"]*"|[0-9]+)' | tr '\n' ' ' | sed 's/^/   | /; s/$/\n/'
 
 step "Order more than there is"
 call POST /api/orders --header "Authorization: Bearer $token" \
@@ -170,7 +176,9 @@ for i in 1 2 3 4 5 6; do
   code=$(curl --silent --output /dev/null --max-time 15 --write-out '%{http_code}' "$gateway/api/products?query=never-asked-$i-$$")
   printf '   %s> GET /api/products?query=never-asked-%s%s  < %s\n' "$cyan" "$i" "$plain" "$code"
 done
-wait_for 10 "weft status shows the breaker OPEN" breaker_is OPEN
+wait_for 10 "the breaker of the gateway for product is OPEN" breaker_is OPEN
+in_status() { "$weft" status | grep -qE '^public-0 +shop/product:http +OPEN'; }
+wait_for 15 "weft status shows it" in_status
 "$weft" status | grep -E '^(CALLER|public-0 +shop/product:http)' | sed 's/^/   | /' || true
 call GET '/api/products?per_page=3'
 expect_status 200 "the products from before, while nothing runs that could answer"
