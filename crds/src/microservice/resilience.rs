@@ -49,7 +49,7 @@ pub struct Resilience {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
-    /// What callers get while the breaker is open. Default: none, a refusal. Example: `{stale: 10m}`.
+    /// What callers get while the breaker is open or no answer comes. Default: none, a refusal. Example: `{stale: 10m}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 

@@ -191,7 +191,9 @@ impl Run<'_> {
 
     fn judge(&self, picked: &Picked, outcome: Outcome, started: Instant) {
         let now = Instant::now();
-        picked.answered(outcome, now.saturating_duration_since(started), now);
+        // Connecting is paid once and says nothing about how fast the next request is answered.
+        let since = self.outgoing.sent().unwrap_or(started);
+        picked.answered(outcome, now.saturating_duration_since(since), now);
         let Some(outlier) = &self.destination.outlier else { return };
         let balancer = &self.destination.balancer;
         let ejection = picked.endpoint().ejection();

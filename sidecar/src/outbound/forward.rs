@@ -1,5 +1,5 @@
 //! What every request to a destination passes once it is clear which one, from a sidecar and from a gateway alike:
-//! faults, limits, attempts, the stale answer where the breaker is open, and a copy for mirrors.
+//! faults, limits, attempts, the stale answer where none comes, and a copy for mirrors.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Fallback {
                     None => Response::from_parts(parts, body),
                 })
             }
-            Err(reject) if reject.reason == Reason::CircuitOpen => {
+            Err(reject) if unanswered(reject.reason) => {
                 let stale = destination.stale.unwrap_or_default();
                 let kept = cache.get(&self.key, &self.headers, stale, now).ok_or(reject)?;
                 let direction = worker.shared.direction();
@@ -103,6 +103,13 @@ impl Fallback {
             Err(reject) => Err(reject),
         }
     }
+}
+
+/// Whether the destination is refusing or gone, so that an old answer is better than none (RFC 5861, section 4). An
+/// answer that did come, whatever its status, is the destination's own word and passes.
+fn unanswered(reason: Reason) -> bool {
+    use Reason::{CircuitOpen, ConnectFailed, ConnectTimeout, NoEndpoints, Timeout, UpstreamReset};
+    matches!(reason, CircuitOpen | NoEndpoints | ConnectFailed | ConnectTimeout | Timeout | UpstreamReset)
 }
 
 /// Copies of the request for the mirrors; nobody waits for their answers. Requests with a body are not copied.

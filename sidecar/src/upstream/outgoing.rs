@@ -13,6 +13,7 @@ use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::connect::{ConnectError, Speaks, Target};
 use super::pool::Connection;
@@ -33,6 +34,8 @@ pub struct Outgoing {
     body: Source,
     /// The protocol to switch to.
     upgrade: Option<HeaderValue>,
+    /// When it was last handed to a connection.
+    sent: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl Outgoing {
             (false, true) => Source::Kept(Keeper::new(body)),
             (false, false) => Source::Once(body),
         };
-        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade }
+        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade, sent: None }
     }
 
     /// A copy of a request without a body, for a mirror; none where there is a body or an upgrade.
@@ -78,6 +81,7 @@ impl Outgoing {
             headers: headers.clone(),
             body: Source::Empty,
             upgrade: None,
+            sent: None,
         })
     }
 
@@ -89,6 +93,11 @@ impl Outgoing {
     /// Its headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// When it was last handed to a connection that stood; what came before was connecting.
+    pub fn sent(&self) -> Option<Instant> {
+        self.sent
     }
 
     /// Whether it wants to switch protocols.
@@ -112,10 +121,12 @@ impl Outgoing {
         target: Target<'_>,
         speaks: Speaks,
     ) -> Result<(Response<Incoming>, Connection), Failure> {
+        self.sent = None;
         let connected = worker.pool.get(worker, target, speaks).await;
         let mut connection = connected.map_err(|error| unconnected(&error))?;
         loop {
             let Some(request) = self.request(speaks) else { return Err(reset("the body is gone")) };
+            self.sent = Some(Instant::now());
             let error = match connection.send(request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
