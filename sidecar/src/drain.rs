@@ -42,8 +42,8 @@ impl Tasks {
         drop(self.tracker.spawn(task.instrument(debug_span!("task", task = name))));
     }
 
-    /// As [`Tasks::spawn`], onto the current thread's `LocalSet`. This is the request path: no span, and nothing to
-    /// poll beside the task; at the deadline its worker drops the `LocalSet` with all that is left.
+    /// As [`Tasks::spawn`], onto the local runtime of this thread. This is the request path: no span, and nothing to
+    /// poll beside the task; at the deadline its worker drops the runtime with all that is left.
     pub fn spawn_local<F>(&self, task: F)
     where
         F: Future<Output = ()> + 'static,
@@ -51,7 +51,7 @@ impl Tasks {
         drop(self.tracker.spawn_local(task));
     }
 
-    /// As [`Tasks::drain`] for tasks of a `LocalSet`, which the caller drops next.
+    /// As [`Tasks::drain`] for tasks of a local runtime, which the caller drops next.
     pub async fn drain_local(&self, deadline: Duration) -> bool {
         self.draining.cancel();
         self.tracker.close();

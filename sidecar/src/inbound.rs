@@ -101,13 +101,15 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
 }
 
 async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>, peer: Peer) {
-    let speaks = match (inside, &stream) {
+    let http = match (inside, &stream) {
         (Some(Inside::H2), _) => Some(Http::Two),
         (Some(Inside::Http1), _) => Some(Http::One),
-        (None, Stream::Plain(plain)) if peer.port.protocol != Protocol::Tcp => serve::sniff(plain).await.ok(),
-        (Some(Inside::Tcp) | None, _) => None,
+        (None, Stream::Plain(plain)) if peer.port.protocol != Protocol::Tcp => {
+            serve::begin(worker, plain).await
+        }
+        (Some(Inside::Tcp) | None, _) => return tcp::handle(worker, stream, &peer).await,
     };
-    let Some(speaks) = speaks else { return tcp::handle(worker, stream, &peer).await };
+    let Some(speaks) = http else { return };
     let peer = Rc::new(peer);
     let handler = |request, head| http::handle(Rc::clone(worker), Rc::clone(&peer), request, head);
     if let Err(error) = serve::serve(worker, stream, speaks, handler).await {

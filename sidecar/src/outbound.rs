@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::debug;
 use weft_api::v1::Protocol;
 
 use crate::config::snapshot::OutboundListener;
 use crate::cx::ConnCx;
-use crate::http::serve::{self, Http};
+use crate::http::serve;
 use crate::net::redirect::original_destination;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
@@ -45,13 +44,17 @@ pub async fn serve_redirected(worker: &Rc<Worker>, stream: TcpStream, peer: Sock
 }
 
 async fn serve_to(worker: &Rc<Worker>, stream: TcpStream, conn: ConnCx, to: To, protocol: Protocol) {
-    let speaks = match protocol {
-        Protocol::Tcp => None,
-        Protocol::Unspecified => detect(&stream).await,
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => serve::sniff(&stream).await.ok(),
+    let is_http = match protocol {
+        Protocol::Tcp => false,
+        Protocol::Unspecified => is_http(&stream).await,
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => true,
     };
-    let (conn, stream) = (Arc::new(conn), Stream::Plain(stream));
-    let Some(speaks) = speaks else { return tcp::handle(worker, stream, &conn, &to).await };
+    let conn = Arc::new(conn);
+    if !is_http {
+        return tcp::handle(worker, Stream::Plain(stream), &conn, &to).await;
+    }
+    let Some(speaks) = serve::begin(worker, &stream).await else { return };
+    let stream = Stream::Plain(stream);
     let to = Rc::new(to);
     let handler =
         |request, head| http::handle(Rc::clone(worker), Arc::clone(&conn), Rc::clone(&to), request, head);
@@ -60,17 +63,11 @@ async fn serve_to(worker: &Rc<Worker>, stream: TcpStream, conn: ConnCx, to: To, 
     }
 }
 
-/// What an undeclared connection speaks; none: not HTTP, or it waits for the server to speak first.
-async fn detect(stream: &TcpStream) -> Option<Http> {
+/// Whether an undeclared connection begins like HTTP; not, where it waits for the server to speak first.
+async fn is_http(stream: &TcpStream) -> bool {
     let mut first = [0; 24];
-    let count = timeout(DETECT, stream.peek(&mut first)).await.ok()?.ok()?;
-    let seen = first.get(..count)?;
-    let method = seen.split(|&byte| byte == b' ').next()?;
-    let is_http =
-        !method.is_empty() && method.len() < seen.len() && method.iter().all(u8::is_ascii_uppercase);
-    if !is_http {
-        debug!("not HTTP");
-        return None;
-    }
-    serve::sniff(stream).await.ok()
+    let Ok(Ok(count)) = timeout(DETECT, stream.peek(&mut first)).await else { return false };
+    let seen = first.get(..count).unwrap_or_default();
+    let method = seen.split(|&byte| byte == b' ').next().unwrap_or_default();
+    !method.is_empty() && method.len() < seen.len() && method.iter().all(u8::is_ascii_uppercase)
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::drain::Tasks;
 
-/// Spawns onto the current thread's `LocalSet`, drained with the worker.
+/// Spawns onto this thread's local runtime, drained with the worker.
 #[derive(Clone, Debug)]
 pub struct LocalExec(pub Tasks);
 

@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::body::Body;
@@ -34,6 +36,8 @@ const MAX_STREAMS: u32 = 1024;
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
+/// For the first byte of a connection that is accepted during a drain.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What the handler is told about the head it was given.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,9 +154,22 @@ fn verdict_is_none(registered: &Registered, cx: &std::task::Context<'_>) -> bool
     registered.verdict(cx.waker()) == Verdict::None
 }
 
+/// As [`sniff`], but given up when nothing comes for long, or not soon enough once shutdown has begun.
+pub async fn begin(worker: &Worker, stream: &TcpStream) -> Option<Http> {
+    let draining = worker.tasks.draining();
+    let too_late = async {
+        draining.cancelled().await;
+        sleep(GRACE).await;
+    };
+    tokio::select! {
+        found = timeout(worker.shared.settings.client_idle_timeout, sniff(stream)) => found.ok()?.ok(),
+        () = too_late => None,
+    }
+}
+
 /// Which HTTP a plain connection speaks, by its first bytes: HTTP/2 with prior knowledge begins with `PRI`, which no
 /// HTTP/1.1 method does. Nothing is consumed.
-pub async fn sniff(stream: &tokio::net::TcpStream) -> std::io::Result<Http> {
+pub async fn sniff(stream: &TcpStream) -> std::io::Result<Http> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
     let mut first = [0; 16];
     loop {
@@ -165,7 +182,7 @@ pub async fn sniff(stream: &tokio::net::TcpStream) -> std::io::Result<Http> {
             return Ok(Http::Two);
         }
         // A preface in pieces: peeking again at once would spin, so let others run.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
@@ -73,12 +73,19 @@ pub fn start(index: usize, shared: &Arc<Shared>) -> std::io::Result<(Lane, Runni
     let load = Arc::new(AtomicUsize::new(0));
     let lane = Lane { queue, load: Arc::clone(&load) };
     let shared = Arc::clone(shared);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (built, ready) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        // A local runtime must be made on the thread it stays on; everything it runs may be bound to that thread.
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(built.send(Err(error))),
+        };
+        drop(built.send(Ok(())));
         let tasks = shared.tasks.sibling();
         let worker = Worker { shared, tasks, connections: Rc::default(), pool: Pool::default() };
-        LocalSet::new().block_on(&runtime, run(Rc::new(worker), accepted, stopped, load));
+        runtime.block_on(run(Rc::new(worker), accepted, stopped, load));
     })?;
+    ready.recv().map_err(|_| std::io::Error::other("the worker ended at once"))??;
     Ok((lane, Running { thread, stop }))
 }
 

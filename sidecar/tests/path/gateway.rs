@@ -15,6 +15,7 @@ use weft_api::v1::{self, resource};
 use weft_sidecar::app::{Handle, Proxy, Source};
 use weft_sidecar::settings::{Mode, Settings};
 
+use crate::policies::{authentication, keys, token};
 use crate::support::{
     Ca, Client, DESTINATION, SERVER_ID, destination, echo, endpoints, inbound, read, resource, server,
 };
@@ -68,6 +69,7 @@ async fn gateway_to(
             resource::Body::Gateway(v1::Gateway { identity: GATEWAY_ID.into(), listeners: vec![listener] }),
         ),
         resource("web", resource::Body::Routes(v1::Routes { routes })),
+        keys(),
         resource(DESTINATION, resource::Body::Destination(destination)),
         resource(DESTINATION, resource::Body::Endpoints(endpoints(&[endpoint]))),
     ];
@@ -197,4 +199,20 @@ async fn tls_from_outside_ends_at_the_gateway() {
     let (answer, body) = read(sender.send_request(request.unwrap()).await.unwrap()).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(body.contains("x-forwarded-proto: https\n"), "{body}");
+}
+
+#[tokio::test]
+async fn tokens_are_checked_at_the_edge_already_and_passed_on() {
+    let guarded = v1::Destination { authentication: Some(authentication()), ..destination() };
+    let (_gateway, server, to) = gateway_to(guarded, vec![to_product(Vec::new())], None).await;
+    let mut client = Client::connect(to).await;
+    let (answer, _) = client.get("/api").await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.headers()["x-weft-reason"], "jwt-missing");
+    assert_eq!(server.shared.open_connections.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let bearer = format!("Bearer {}", token("customer", 60));
+    let request = Request::get("/api").header("host", "a").header("authorization", &bearer);
+    let (answer, body) = read(client.send(request.body(Full::default()).unwrap()).await).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(body.contains(&format!("authorization: {bearer}\n")), "{body}");
 }

@@ -12,20 +12,20 @@ use crate::support::{CLIENT_ID, Client, Pair, echo, inbound, pair_with, read, re
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const ISSUER: &str = "https://user.shop.example";
 
-fn keys() -> v1::Resource {
+pub(crate) fn keys() -> v1::Resource {
     use base64::Engine;
     let k = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(SECRET);
     let jwks = json!({"keys": [{"kty": "oct", "k": k, "alg": "HS256", "kid": "1"}]}).to_string();
     resource("user", resource::Body::Keys(v1::Keys { jwks, ..Default::default() }))
 }
 
-fn token(role: &str, expires_in: i64) -> String {
+pub(crate) fn token(role: &str, expires_in: i64) -> String {
     let claims = json!({"iss": ISSUER, "sub": "u1", "role": role, "exp": unix_now() + expires_in});
     let header = Header { kid: Some("1".into()), ..Header::default() };
     encode(&header, &claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
-fn authentication() -> v1::Authentication {
+pub(crate) fn authentication() -> v1::Authentication {
     v1::Authentication {
         providers: vec![v1::JwtProvider {
             issuer: ISSUER.into(),

@@ -257,3 +257,20 @@ async fn the_keep_alive_race_is_hidden_from_idempotent_requests_only() {
     let (answer, _) = client.post("/", "x").await;
     assert!(answer.status() == StatusCode::BAD_GATEWAY || answer.status() == StatusCode::OK, "{answer:?}");
 }
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_left_out() {
+    let (bad, seen) = failing(usize::MAX).await;
+    let (good, _) = failing(0).await;
+    let mut destination = v1::Destination { mtls: None, ..destination() };
+    destination.outlier =
+        Some(v1::Outlier { consecutive_failures: 3, eject_ms: 60_000, max_ejected_percent: 50 });
+    destination.load_balancing =
+        Some(v1::LoadBalancing { policy: v1::LbPolicy::RoundRobin.into(), ..Default::default() });
+    let client = client(&Ca::new().issue(CLIENT_ID), calling(&destination, &endpoints(&[bad, good])));
+    let mut connection = Client::connect(client.address(&format!("outbound/{DESTINATION}")).unwrap()).await;
+    for _ in 0..20 {
+        connection.get("/").await;
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
+}
