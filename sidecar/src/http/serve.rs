@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::UPGRADE;
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,6 +21,8 @@ use tracing::debug;
 
 use super::body::Body;
 use super::exec::LocalExec;
+use super::headers::put_close;
+use super::upgrade::is_switch;
 use crate::net::connections::{Registered, Verdict};
 use crate::net::scan::{Heads, Scanned};
 use crate::net::stream::Stream;
@@ -81,10 +84,14 @@ where
         number.set(number.get() + 1);
         let head = Head { bad: heads.is_bad(number.get()), closing: registered.is_finishing() };
         let busy = registered.busy();
+        let may_switch = may_switch(&request);
         let answer = handler(request, head);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
             drop(busy);
+            if may_switch.is_some_and(|method| !is_switch(&method, answer.status())) {
+                put_close(answer.headers_mut());
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -113,6 +120,15 @@ where
         connection.as_mut().poll(cx)
     })
     .await
+}
+
+/// The method, where the scanner stopped looking after this head, since what follows may be no HTTP. Where it is HTTP after
+/// all, the connection must not go on without the scanner.
+fn may_switch(request: &Request<Incoming>) -> Option<Method> {
+    let mut protocols = request.headers().get_all(UPGRADE).iter();
+    let may = *request.method() == Method::CONNECT
+        || protocols.any(|name| !name.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    may.then(|| request.method().clone())
 }
 
 async fn two<H, F>(worker: &Rc<Worker>, stream: Stream, handler: H) -> hyper::Result<()>

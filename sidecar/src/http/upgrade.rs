@@ -59,7 +59,8 @@ pub fn conclude<H: 'static>(
     })
 }
 
-fn is_switch(method: &Method, status: StatusCode) -> bool {
+/// Whether an answer with this status ends HTTP on its connection.
+pub fn is_switch(method: &Method, status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (*method == Method::CONNECT && status.is_success())
 }
 

@@ -91,3 +91,12 @@ async fn an_upgraded_connection_gets_time_during_a_drain() {
     drop(stream);
     assert!(timeout(PATIENCE, drained).await.unwrap().unwrap());
 }
+
+#[tokio::test]
+async fn a_connection_whose_upgrade_was_declined_is_closed() {
+    let pair = pair(crate::support::echo().await);
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: foo\r\n\r\nGET /second HTTP/1.1\nhost: a\n\n";
+    let answer = crate::support::raw(pair.to, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    assert!(!answer.contains("/second"), "{answer:?}");
+}
