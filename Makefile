@@ -35,7 +35,7 @@ tour: ## Walk through the running demo, request by request
 .PHONY: test
 test: ## All tests, the tour against real processes included
 	@./setup.sh servers
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
 
 .PHONY: check
@@ -44,7 +44,7 @@ check: ## Format, lints, licences, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny --log-level error check bans licenses sources
-	$(CARGO) run --quiet -p weft-crds --bin crdgen -- --check
+	$(CARGO) test --quiet --workspace --test schema
 
 .PHONY: audit
 audit: ## Known vulnerabilities among the dependencies (fetches the advisory database)

@@ -1,0 +1,6 @@
+//! Applications behind the sidecars: real servers on loopback that say what reached them and fail when told to.
+
+pub mod grpc;
+pub mod http;
+pub mod tcp;
+pub mod websocket;

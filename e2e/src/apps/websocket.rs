@@ -1,0 +1,40 @@
+//! A WebSocket application: echoes every message.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A running WebSocket application.
+pub struct WebSocketApp {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl WebSocketApp {
+    /// Starts on a free port of loopback.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(converse(stream));
+            }
+        });
+        Self { addr, _tasks: tasks }
+    }
+}
+
+async fn converse(stream: TcpStream) {
+    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+    while let Some(Ok(message)) = socket.next().await {
+        if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Balancing over several instances, and what happens as they come and go.
+
+use std::collections::BTreeMap;
+
+use weft_e2e::apps::http::HttpApp;
+use weft_e2e::client::{get, request, send};
+use weft_e2e::mesh::Mesh;
+
+use crate::{PRODUCT, product};
+
+async fn products(extra: &str, count: usize) -> (Mesh, Vec<HttpApp>) {
+    let mut mesh = Mesh::new(&product(extra));
+    let mut apps = Vec::new();
+    for index in 0..count {
+        let app = HttpApp::start(&format!("product-{index}")).await;
+        mesh.add(&format!("product-{index}"), &[("http", app.addr)]);
+        apps.push(app);
+    }
+    mesh.add("order-0", &[]);
+    (mesh, apps)
+}
+
+async fn counts(mesh: &Mesh, requests: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..requests {
+        let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
+        assert_eq!(answer.status, 200);
+        *counts.entry(answer.seen().app).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn every_policy_uses_both_replicas() {
+    for policy in ["PeakEwma", "LeastRequest", "RoundRobin", "Random"] {
+        let (mesh, _apps) = products(&format!("  loadBalancing: {{policy: {policy}}}"), 2).await;
+        let counts = counts(&mesh, 60).await;
+        assert_eq!(counts.len(), 2, "{policy}: {counts:?}");
+        assert!(counts.values().all(|count| *count >= 5), "{policy}: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn round_robin_is_even() {
+    let (mesh, _apps) = products("  loadBalancing: {policy: RoundRobin}", 3).await;
+    let counts = counts(&mesh, 30).await;
+    assert!(counts.values().all(|count| *count == 10), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_hash_on_a_header_keeps_a_user_on_one_instance() {
+    let spec = "  loadBalancing: {policy: ConsistentHash, consistentHash: {header: x-user}}";
+    let (mesh, _apps) = products(spec, 3).await;
+    let mut used = BTreeMap::new();
+    for user in 0..20 {
+        for _ in 0..3 {
+            let request = request("GET", "/x").header("x-user", user.to_string()).body("".into()).unwrap();
+            let app = send(mesh.outbound("order-0", PRODUCT), request).await.seen().app;
+            let first = used.entry(user).or_insert_with(|| app.clone());
+            assert_eq!(*first, app, "user {user}");
+        }
+    }
+    let apps: std::collections::BTreeSet<_> = used.values().collect();
+    assert!(apps.len() > 1, "all users on one instance");
+}
+
+#[tokio::test]
+async fn a_new_instance_gets_traffic_and_a_deregistered_one_gets_none() {
+    let (mut mesh, apps) = products("  loadBalancing: {policy: RoundRobin}", 1).await;
+    assert_eq!(counts(&mesh, 4).await.len(), 1);
+    let second = HttpApp::start("product-9").await;
+    mesh.add("product-9", &[("http", second.addr)]);
+    assert_eq!(counts(&mesh, 4).await.len(), 2);
+    mesh.stop("product-0", true).await;
+    let before = apps[0].count();
+    assert_eq!(counts(&mesh, 10).await.keys().collect::<Vec<_>>(), ["product-9"]);
+    assert_eq!(apps[0].count(), before);
+}
+
+#[tokio::test]
+async fn a_dead_instance_costs_no_request() {
+    let (mut mesh, _apps) = products("  loadBalancing: {policy: RoundRobin}", 2).await;
+    assert_eq!(counts(&mesh, 4).await.len(), 2);
+    // Its proxy is gone, but the endpoint is still listed: connecting fails, and another endpoint is tried.
+    mesh.stop("product-0", false).await;
+    assert_eq!(counts(&mesh, 20).await.keys().collect::<Vec<_>>(), ["product-1"]);
+}

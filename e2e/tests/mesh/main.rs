@@ -1,0 +1,49 @@
+//! Every feature of the data plane, through real proxies in this process: one module per feature.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "test code")]
+
+mod authorization;
+mod balancing;
+mod gateway;
+mod hygiene;
+mod jwt;
+mod lifecycle;
+mod mtls;
+mod protocols;
+mod resilience;
+mod telemetry;
+
+use weft_e2e::apps::http::HttpApp;
+use weft_e2e::mesh::Mesh;
+
+/// A product service that order may call, and what a test adds to product's spec.
+fn product(extra: &str) -> String {
+    format!(
+        "\
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {{name: product, namespace: shop}}
+spec:
+  ports:
+  - {{name: http, port: 80, targetPort: 8080, protocol: HTTP}}
+{extra}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {{name: order, namespace: shop}}
+spec:
+  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
+"
+    )
+}
+
+/// Name of the destination that most tests call.
+const PRODUCT: &str = "shop/product:http";
+
+/// Order calling one product, whose application is returned.
+async fn order_and_product(extra: &str) -> (Mesh, HttpApp) {
+    let app = HttpApp::start("product").await;
+    let mut mesh = Mesh::new(&product(extra));
+    mesh.add("product-0", &[("http", app.addr)]);
+    mesh.add("order-0", &[]);
+    (mesh, app)
+}

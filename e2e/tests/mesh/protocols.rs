@@ -1,0 +1,173 @@
+//! Protocols through two proxies: HTTP/1.1, HTTP/2, gRPC in all kinds, WebSocket, TCP.
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_tungstenite::tungstenite::Message as WsMessage;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use weft_e2e::apps::grpc::GrpcApp;
+use weft_e2e::apps::grpc::proto::Message;
+use weft_e2e::apps::grpc::proto::echo_client::EchoClient;
+use weft_e2e::apps::tcp::{GREETING, TcpApp};
+use weft_e2e::apps::websocket::WebSocketApp;
+use weft_e2e::client::{request, send, send_http2};
+use weft_e2e::mesh::Mesh;
+
+use crate::{PRODUCT, order_and_product, product};
+
+fn with_protocol(protocol: &str) -> String {
+    product("").replacen("protocol: HTTP}", &format!("protocol: {protocol}}}"), 1)
+}
+
+async fn mesh_to(protocol: &str, app: std::net::SocketAddr) -> Mesh {
+    let mut mesh = Mesh::new(&with_protocol(protocol));
+    mesh.add("product-0", &[("http", app)]);
+    mesh.add("order-0", &[]);
+    mesh
+}
+
+#[tokio::test]
+async fn bodies_pass_unchanged_over_http1_and_http2() {
+    let (mesh, _app) = order_and_product("").await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    let body: String = (0..100_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    for http2 in [false, true] {
+        let post = request("POST", "/x").body(Bytes::from(body.clone())).unwrap();
+        let answer = if http2 { send_http2(outbound, post).await } else { send(outbound, post).await };
+        assert_eq!(answer.seen().body, body);
+    }
+}
+
+#[tokio::test]
+async fn hop_by_hop_headers_stay_on_their_hop() {
+    let (mesh, _app) = order_and_product("").await;
+    let request = request("GET", "/x")
+        .header("connection", "keep-alive, private")
+        .header("private", "1")
+        .header("keep-alive", "timeout=5")
+        .header("te", "gzip")
+        .header("x-public", "1");
+    let seen = send(mesh.outbound("order-0", PRODUCT), request.body("".into()).unwrap()).await.seen();
+    for name in ["private", "keep-alive", "te"] {
+        assert!(!seen.headers.contains_key(name), "{name}: {seen:?}");
+    }
+    assert_eq!(seen.headers["x-public"], "1");
+}
+
+#[tokio::test]
+async fn head_and_empty_answers_keep_the_connection_in_step() {
+    let (mesh, _app) = order_and_product("").await;
+    let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
+    for method in ["HEAD", "GET", "HEAD", "GET"] {
+        stream.write_all(format!("{method} /x HTTP/1.1\r\nhost: product\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = vec![0; 8192];
+        let read = stream.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..read]);
+        assert!(text.starts_with("HTTP/1.1 200"), "{method}: {text}");
+        assert_eq!(text.ends_with("\r\n\r\n"), method == "HEAD", "{method}: {text}");
+    }
+}
+
+async fn grpc() -> (Mesh, GrpcApp, EchoClient<Channel>) {
+    let app = GrpcApp::start().await;
+    let mesh = mesh_to("GRPC", app.addr).await;
+    let client = EchoClient::new(channel(&mesh).await);
+    (mesh, app, client)
+}
+
+async fn channel(mesh: &Mesh) -> Channel {
+    let url = format!("http://{}", mesh.outbound("order-0", PRODUCT));
+    Channel::from_shared(url).unwrap().connect().await.unwrap()
+}
+
+fn message(text: &str) -> Message {
+    Message { text: text.to_owned(), ..Message::default() }
+}
+
+#[tokio::test]
+async fn grpc_unary_calls_carry_message_metadata_and_status() {
+    let (_mesh, app, mut client) = grpc().await;
+    let mut request = Request::new(message("hello"));
+    request.metadata_mut().insert("x-shop", "1".parse().unwrap());
+    assert_eq!(client.unary(request).await.unwrap().into_inner().text, "hello");
+    assert_eq!(app.metadata()[0].get("x-shop").unwrap(), "1");
+    let failing = Message { fail: Code::FailedPrecondition as u32, ..message("x") };
+    let status = client.unary(failing).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "told to fail"));
+}
+
+#[tokio::test]
+async fn grpc_streams_pass_both_ways() {
+    let (_mesh, _app, mut client) = grpc().await;
+    let many = Message { count: 500, ..message("x") };
+    let answers: Vec<_> = client.server_stream(many).await.unwrap().into_inner().collect().await;
+    assert_eq!(answers.len(), 500);
+    assert!(answers.iter().all(Result::is_ok));
+    let parts = tokio_stream::iter((0..500).map(|n| message(&n.to_string())));
+    assert_eq!(client.client_stream(parts).await.unwrap().into_inner().count, 500);
+    let (sender, receiver) = mpsc::channel(1);
+    let mut answers = client.bidirectional(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    for n in 0..20 {
+        // Each message is answered before the next is sent: nothing is buffered on the way.
+        sender.send(message(&n.to_string())).await.unwrap();
+        assert_eq!(answers.message().await.unwrap().unwrap().text, n.to_string());
+    }
+    drop(sender);
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_refused_grpc_call_gets_a_grpc_status() {
+    let app = GrpcApp::start().await;
+    let manifests =
+        with_protocol("GRPC").replacen("---", "  authorization: {default: Deny, rules: []}\n---", 1);
+    let mut mesh = Mesh::new(&manifests);
+    mesh.add("product-0", &[("http", app.addr)]);
+    mesh.add("order-0", &[]);
+    let status = EchoClient::new(channel(&mesh).await).unary(message("x")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(status.metadata().get("x-weft-reason").unwrap(), "forbidden");
+}
+
+#[tokio::test]
+async fn a_websocket_passes_and_survives_a_new_configuration() {
+    let app = WebSocketApp::start().await;
+    let mut mesh = mesh_to("HTTP", app.addr).await;
+    let url = format!("ws://{}/chat", mesh.outbound("order-0", PRODUCT));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    for round in 0..5 {
+        let text = format!("message {round}");
+        socket.send(WsMessage::text(text.clone())).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), WsMessage::text(text));
+        let timeout = format!("  resilience: {{timeout: {}s}}\n---", round + 1);
+        mesh.apply(&with_protocol("HTTP").replacen("---", &timeout, 1));
+        mesh.renew();
+    }
+    socket.close(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn tcp_passes_with_half_close() {
+    let app = TcpApp::echo().await;
+    let mesh = mesh_to("TCP", app.addr).await;
+    let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "hellobye");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_at_once() {
+    let app = TcpApp::server_first().await;
+    let mesh = mesh_to("TCP", app.addr).await;
+    let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
+    let mut greeting = vec![0; GREETING.len()];
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(greeting, GREETING);
+}

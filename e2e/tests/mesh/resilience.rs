@@ -1,0 +1,219 @@
+//! Timeouts, retries, the breaker, ejection, limits, stale answers, faults and rate limits through real proxies. Their
+//! arithmetic is tested on explicit clocks beside the policies; here it is that the path obeys them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use weft_e2e::apps::http::HttpApp;
+use weft_e2e::client::{get, request, send};
+use weft_e2e::eventually;
+use weft_e2e::mesh::Mesh;
+
+use crate::{PRODUCT, order_and_product};
+
+async fn breaker_state(mesh: &Mesh) -> String {
+    let breakers: serde_json::Value = get(mesh.page("order-0", "admin"), "/breakers").await.json();
+    let text = breakers.to_string();
+    ["HALF_OPEN", "OPEN", "CLOSED"].into_iter().find(|state| text.contains(state)).unwrap_or(&text).to_owned()
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_cut_at_the_timeout() {
+    let (mesh, app) = order_and_product("  resilience: {timeout: 200ms}").await;
+    app.delay(Duration::from_secs(5));
+    let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (504, "timeout"));
+}
+
+#[tokio::test]
+async fn nothing_that_reached_the_application_is_repeated_unless_retries_say_so() {
+    let (mesh, app) = order_and_product("").await;
+    app.answer_with(503);
+    assert_eq!(get(mesh.outbound("order-0", PRODUCT), "/x").await.status, 503);
+    assert_eq!(app.count(), 1);
+}
+
+#[tokio::test]
+async fn retries_repeat_a_failed_request_with_its_body() {
+    let spec = "  resilience:
+    retries: {attempts: 3, backoff: {base: 10ms, max: 50ms, jitter: 0.5}, retryOn: [503]}";
+    let (mesh, app) = order_and_product(spec).await;
+    app.answer_with(503);
+    let post = request("POST", "/x").body(Bytes::from("payload")).unwrap();
+    assert_eq!(send(mesh.outbound("order-0", PRODUCT), post).await.status, 503);
+    let seen = app.seen();
+    assert_eq!(seen.len(), 4, "one request and three retries");
+    assert!(seen.iter().all(|seen| seen.body == "payload"));
+}
+
+#[tokio::test]
+async fn the_budget_ends_a_storm_of_retries() {
+    let spec = "  resilience:
+    retries: {attempts: 3, backoff: {base: 1ms, max: 2ms}, retryOn: [503], budget: {percent: 0, minPerSecond: 1}}";
+    let (mesh, app) = order_and_product(spec).await;
+    app.answer_with(503);
+    for _ in 0..20 {
+        get(mesh.outbound("order-0", PRODUCT), "/x").await;
+    }
+    let retries = app.count() - 20;
+    // One a second, saved up for ten seconds, and what comes in while this runs; without budget there would be 60.
+    assert!((1..=20).contains(&retries), "{retries} retries of 20 requests");
+}
+
+const BREAKER: &str = "  resilience:
+    circuitBreaker: {consecutiveFailures: 3, openFor: 1s, halfOpenRequests: 1}";
+
+#[tokio::test]
+async fn the_breaker_opens_refuses_tries_and_closes() {
+    let (mesh, app) = order_and_product(BREAKER).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    app.answer_with(503);
+    for _ in 0..3 {
+        assert_eq!(get(outbound, "/x").await.reason(), "");
+    }
+    let refused = get(outbound, "/x").await;
+    assert_eq!((refused.status.as_u16(), refused.reason()), (503, "circuit-open"));
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(app.count(), 3, "an open breaker sends nothing");
+    assert_eq!(breaker_state(&mesh).await, "OPEN");
+    app.answer_with(200);
+    eventually("the breaker lets a trial through and closes", async || {
+        (get(outbound, "/x").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(breaker_state(&mesh).await, "CLOSED");
+}
+
+#[tokio::test]
+async fn a_failed_trial_opens_the_breaker_again() {
+    let (mesh, app) = order_and_product(BREAKER).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    app.answer_with(503);
+    for _ in 0..3 {
+        get(outbound, "/x").await;
+    }
+    eventually("a trial fails", async || {
+        let answer = get(outbound, "/x").await;
+        (answer.reason() != "circuit-open").then_some(())
+    })
+    .await;
+    assert_eq!(get(outbound, "/x").await.reason(), "circuit-open");
+    assert_eq!(app.count(), 4, "one trial only");
+}
+
+#[tokio::test]
+async fn a_breaker_can_be_reset_by_hand() {
+    let (mesh, app) = order_and_product(&BREAKER.replace("1s", "1h")).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    app.answer_with(503);
+    for _ in 0..3 {
+        get(outbound, "/x").await;
+    }
+    assert_eq!(breaker_state(&mesh).await, "OPEN");
+    app.answer_with(200);
+    let reset = request("POST", "/breakers/reset?destination=shop/product:http").body("".into()).unwrap();
+    assert!(send(mesh.page("order-0", "admin"), reset).await.status.is_success());
+    assert_eq!(get(outbound, "/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_last_good_answer_is_served_while_the_breaker_is_open() {
+    let spec = format!("{BREAKER}\n    fallback: {{stale: 10m}}").replace("1s", "1h");
+    let (mesh, app) = order_and_product(&spec).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    let good = get(outbound, "/products/1").await;
+    app.answer_with(503);
+    for _ in 0..3 {
+        get(outbound, "/failing").await;
+    }
+    let stale = get(outbound, "/products/1").await;
+    assert_eq!(stale.status, 200);
+    assert_eq!(stale.header("x-weft-stale"), "true");
+    assert_eq!(stale.body, good.body);
+    assert_eq!(get(outbound, "/products/2").await.reason(), "circuit-open", "never asked for before");
+    let post = request("POST", "/products/1").body("".into()).unwrap();
+    assert_eq!(send(outbound, post).await.reason(), "circuit-open", "only GET is served stale");
+}
+
+#[tokio::test]
+async fn a_failing_endpoint_is_ejected_and_the_other_serves() {
+    let spec = "  loadBalancing: {policy: RoundRobin}
+  resilience: {outlierDetection: {consecutiveFailures: 2, eject: 1h, maxEjectedPercent: 50}}";
+    let (mut mesh, good) = order_and_product(spec).await;
+    let bad = HttpApp::start("bad").await;
+    bad.answer_with(500);
+    mesh.add("product-1", &[("http", bad.addr)]);
+    for _ in 0..10 {
+        get(mesh.outbound("order-0", PRODUCT), "/x").await;
+    }
+    let before = bad.count();
+    assert!((2..=3).contains(&before), "{before} requests before it was ejected");
+    for _ in 0..10 {
+        assert_eq!(get(mesh.outbound("order-0", PRODUCT), "/x").await.status, 200);
+    }
+    assert_eq!(bad.count(), before);
+    assert!(good.count() >= 15);
+}
+
+#[tokio::test]
+async fn overflow_is_refused_and_ejects_nothing() {
+    let spec = "  resilience:
+    limits: {requests: 2, pending: 1, connections: 16}
+    circuitBreaker: {consecutiveFailures: 1, openFor: 1h}";
+    let (mesh, app) = order_and_product(spec).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    app.delay(Duration::from_millis(300));
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        calls.spawn(async move { get(outbound, "/x").await });
+    }
+    let answers = calls.join_all().await;
+    let refused = answers.iter().filter(|answer| answer.reason() == "overflow").count();
+    assert!(refused >= 5, "{refused} of 10 refused");
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    app.delay(Duration::ZERO);
+    assert_eq!(get(outbound, "/x").await.status, 200, "the breaker did not take overflow for a failure");
+}
+
+#[tokio::test]
+async fn faults_are_injected_at_their_share() {
+    let spec = "  resilience: {faults: [{percent: 100, abort: {status: 418}}]}";
+    let (mesh, app) = order_and_product(spec).await;
+    let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (418, "fault-injected"));
+    assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
+async fn a_rate_limit_refuses_with_429_and_says_when_to_come_back() {
+    let spec = "  rateLimits: [{requests: 5, per: 1h, burst: 5, key: \"header:x-client\"}]";
+    let (mesh, _app) = order_and_product(spec).await;
+    let call = async |client: &str| {
+        let request = request("GET", "/x").header("x-client", client).body("".into()).unwrap();
+        send(mesh.outbound("order-0", PRODUCT), request).await
+    };
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = call("a").await;
+        if answer.status == 429 {
+            assert_eq!(answer.reason(), "rate-limited");
+            assert!(!answer.header("retry-after").is_empty());
+            refused += 1;
+        }
+    }
+    assert!((10..=15).contains(&refused), "{refused} of 20 refused");
+    assert_eq!(call("b").await.status, 200, "another client has a bucket of its own");
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_does_not_hurt_the_breaker() {
+    let (mesh, app) =
+        order_and_product(&BREAKER.replace("consecutiveFailures: 3", "consecutiveFailures: 1")).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    app.delay(Duration::from_millis(300));
+    let cancelled = tokio::time::timeout(Duration::from_millis(50), get(outbound, "/x")).await;
+    assert!(cancelled.is_err());
+    app.delay(Duration::ZERO);
+    assert_eq!(get(outbound, "/x").await.status, 200);
+}
