@@ -188,14 +188,21 @@ impl Runs {
         drop(fs::remove_file(self.folder.join(format!("{}.json", state.id()))));
     }
 
-    /// Runs that are alive, newest first.
+    /// Runs that are alive, newest first. Notes of dead ones, which were killed, are removed.
     pub(crate) fn alive(&self) -> Vec<RunNote> {
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
-        let mut notes: Vec<RunNote> = texts.filter_map(|text| serde_json::from_str(&text).ok()).collect();
-        notes.retain(|note| State::at(&note.state).is_held());
-        notes.sort_by_key(|note| std::cmp::Reverse(note.started));
-        notes
+        let mut alive = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let note = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<RunNote>(&text).ok());
+            match note {
+                Some(note) if State::at(&note.state).is_held() => alive.push(note),
+                // Someone else may have removed it in this moment.
+                Some(_) => drop(fs::remove_file(&path)),
+                None => {}
+            }
+        }
+        alive.sort_by_key(|note| std::cmp::Reverse(note.started));
+        alive
     }
 }
 

@@ -105,8 +105,12 @@ fn help_says_what_there_is() {
 
 #[test]
 fn what_is_wrong_only_together_is_told_with_its_place() {
-    let global = microservice("a") + "  rateLimits: [{requests: 100, per: 1m, key: client-ip, scope: Global}]\n";
+    let global =
+        microservice("a") + "  rateLimits: [{requests: 100, per: 1m, key: client-ip, scope: Global}]\n";
     let (ok, text) = check(&[("a.yaml", &global)]);
     assert!(!ok);
-    assert!(text.contains("error: a.yaml:7:64: Microservice default/a: spec.rateLimits[0].scope: "), "{text}");
+    assert!(
+        text.contains("error: a.yaml:7:64: Microservice default/a: spec.rateLimits[0].scope: "),
+        "{text}"
+    );
 }
