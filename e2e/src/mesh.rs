@@ -32,7 +32,7 @@ kind: Mesh
 metadata: {name: default}
 spec: {accessLog: None}
 ";
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A mesh of proxies in this process.
 pub struct Mesh {
@@ -129,6 +129,13 @@ impl Mesh {
         issue(&self.ca, &id)
     }
 
+    /// As [`Mesh::identity`], but signed half an hour ago for a minute.
+    pub fn expired_identity(&self, account: &str) -> Identity {
+        let id = SpiffeId::new(names::DEFAULT_TRUST_DOMAIN, "shop", account).unwrap();
+        let minute = Lifetime { length: Duration::from_mins(1), renew_percent: 70 };
+        issue_at(&self.ca, &id, now() - 1800, minute)
+    }
+
     /// Gives every proxy a new certificate, as a renewal does.
     pub fn renew(&self) {
         for member in self.members.values() {
@@ -215,10 +222,13 @@ fn known(object: manifest::Object) -> Option<Object> {
 
 /// A certificate for any identity, from any authority.
 pub fn issue(ca: &Ca, id: &SpiffeId) -> Identity {
+    issue_at(ca, id, now(), Lifetime { length: HOUR, renew_percent: 70 })
+}
+
+fn issue_at(ca: &Ca, id: &SpiffeId, at: i64, lifetime: Lifetime) -> Identity {
     let key = KeyPair::generate().unwrap();
     let csr = CertificateParams::default().serialize_request(&key).unwrap();
-    let lifetime = Lifetime { length: HOUR, renew_percent: 70 };
-    let signed = ca.sign(csr.der(), id, now(), lifetime).unwrap();
+    let signed = ca.sign(csr.der(), id, at, lifetime).unwrap();
     Identity {
         chain: signed.chain,
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),

@@ -2,7 +2,7 @@
 //!
 //! Needs the workspace's binaries beside the test (`cargo build --workspace --bins`), PostgreSQL and Redis on PATH. One
 //! test, since the shop has one gateway address.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -12,7 +12,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Messages and services of `weft.test.v1`.
-#[expect(clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::excessive_nesting,
+    reason = "generated code"
+)]
 pub mod proto {
     tonic::include_proto!("weft.test.v1");
 }

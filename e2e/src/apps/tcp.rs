@@ -1,4 +1,4 @@
-//! TCP applications: one echoes, one speaks first (as PostgreSQL's, MySQL's or SMTP's server side does).
+//! TCP applications: one echoes, one speaks first (as the servers of mail and of many databases do).
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,9 @@
 //! Balancing over several instances, and what happens as they come and go.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::task::JoinSet;
 use weft_e2e::apps::http::HttpApp;
 use weft_e2e::client::{get, request, send};
 use weft_e2e::mesh::Mesh;
@@ -30,13 +32,24 @@ async fn counts(mesh: &Mesh, requests: usize) -> BTreeMap<String, usize> {
     counts
 }
 
+/// Eight callers at once, each after its own answer: what policies that look at load see.
 #[tokio::test]
 async fn every_policy_uses_both_replicas() {
     for policy in ["PeakEwma", "LeastRequest", "RoundRobin", "Random"] {
-        let (mesh, _apps) = products(&format!("  loadBalancing: {{policy: {policy}}}"), 2).await;
-        let counts = counts(&mesh, 60).await;
-        assert_eq!(counts.len(), 2, "{policy}: {counts:?}");
-        assert!(counts.values().all(|count| *count >= 5), "{policy}: {counts:?}");
+        let (mesh, apps) = products(&format!("  loadBalancing: {{policy: {policy}}}"), 2).await;
+        apps.iter().for_each(|app| app.delay(Duration::from_millis(10)));
+        let outbound = mesh.outbound("order-0", PRODUCT);
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            callers.spawn(async move {
+                for _ in 0..10 {
+                    assert_eq!(get(outbound, "/x").await.status, 200);
+                }
+            });
+        }
+        callers.join_all().await;
+        let counts: Vec<_> = apps.iter().map(HttpApp::count).collect();
+        assert!(counts.iter().all(|count| *count >= 15), "{policy}: {counts:?}");
     }
 }
 

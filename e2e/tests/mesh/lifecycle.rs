@@ -1,7 +1,9 @@
 //! Starting, draining, changing configuration under load.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_e2e::apps::http::HttpApp;
 use weft_e2e::client::get;
@@ -9,28 +11,30 @@ use weft_e2e::eventually;
 
 use crate::{PRODUCT, order_and_product, product};
 
+/// Calls one after the other until told to stop: how many there were, and those that failed.
+async fn call_until(stopped: watch::Receiver<bool>, addr: SocketAddr) -> (usize, Vec<String>) {
+    let (mut count, mut failed) = (0, Vec::new());
+    while !*stopped.borrow() {
+        let answer = get(addr, "/x").await;
+        count += 1;
+        if answer.status != 200 {
+            failed.push(format!("{} {}", answer.status, answer.reason()));
+        }
+    }
+    (count, failed)
+}
+
 #[tokio::test]
 async fn a_rolling_restart_under_load_fails_no_request() {
     let (mut mesh, _first) = order_and_product("  loadBalancing: {policy: RoundRobin}").await;
     let apps = [HttpApp::start("b").await, HttpApp::start("c").await];
     mesh.add("product-1", &[("http", apps[0].addr)]);
     let outbound = mesh.outbound("order-0", PRODUCT);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let mut load = JoinSet::new();
     for _ in 0..4 {
         let stopped = stopped.clone();
-        load.spawn(async move {
-            let mut failed = Vec::new();
-            let mut count = 0;
-            while !*stopped.borrow() {
-                let answer = get(outbound, "/x").await;
-                count += 1;
-                if answer.status != 200 {
-                    failed.push((answer.status, answer.reason().to_owned()));
-                }
-            }
-            (count, failed)
-        });
+        load.spawn(call_until(stopped, outbound));
     }
     mesh.stop("product-0", true).await;
     mesh.add("product-2", &[("http", apps[1].addr)]);

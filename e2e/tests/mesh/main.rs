@@ -1,5 +1,5 @@
 //! Every feature of the data plane, through real proxies in this process: one module per feature.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "test code")]
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 mod authorization;
 mod balancing;

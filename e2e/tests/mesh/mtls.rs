@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls_pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -33,7 +32,7 @@ async fn dial(addr: SocketAddr, identity: &Identity) -> Result<String, std::io::
 }
 
 fn other_authority() -> Ca {
-    Ca::new("cluster.local", now(), Duration::from_secs(3600)).unwrap()
+    Ca::new("cluster.local", now(), Duration::from_hours(1)).unwrap()
 }
 
 #[tokio::test]
@@ -86,17 +85,7 @@ async fn a_server_with_another_workloads_identity_gets_no_request() {
 #[tokio::test]
 async fn an_expired_peer_is_refused() {
     let (mesh, app) = order_and_product("").await;
-    let identity = mesh.identity("order");
-    let ca = other_authority();
-    let key = KeyPair::generate().unwrap();
-    let csr = CertificateParams::default().serialize_request(&key).unwrap();
-    let id = SpiffeId::new("cluster.local", "shop", "order").unwrap();
-    let lifetime = weft_core::ca::Lifetime { length: Duration::from_secs(60), renew_percent: 70 };
-    let old = ca.sign(csr.der(), &id, now() - 1800, lifetime);
-    // The authority of another mesh cannot matter here, only the dates: both reasons refuse.
-    let chain = old.map(|signed| signed.chain).unwrap_or_default();
-    let expired =
-        Identity { chain, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(), roots: identity.roots };
+    let expired = mesh.expired_identity("order");
     assert!(dial(mesh.inbound("product-0", "http"), &expired).await.is_err());
     assert_eq!(app.count(), 0);
 }

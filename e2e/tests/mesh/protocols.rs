@@ -23,7 +23,7 @@ fn with_protocol(protocol: &str) -> String {
     product("").replacen("protocol: HTTP}", &format!("protocol: {protocol}}}"), 1)
 }
 
-async fn mesh_to(protocol: &str, app: std::net::SocketAddr) -> Mesh {
+fn mesh_to(protocol: &str, app: std::net::SocketAddr) -> Mesh {
     let mut mesh = Mesh::new(&with_protocol(protocol));
     mesh.add("product-0", &[("http", app)]);
     mesh.add("order-0", &[]);
@@ -34,7 +34,7 @@ async fn mesh_to(protocol: &str, app: std::net::SocketAddr) -> Mesh {
 async fn bodies_pass_unchanged_over_http1_and_http2() {
     let (mesh, _app) = order_and_product("").await;
     let outbound = mesh.outbound("order-0", PRODUCT);
-    let body: String = (0..100_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    let body: String = ('a'..='z').cycle().take(100_000).collect();
     for http2 in [false, true] {
         let post = request("POST", "/x").body(Bytes::from(body.clone())).unwrap();
         let answer = if http2 { send_http2(outbound, post).await } else { send(outbound, post).await };
@@ -74,7 +74,7 @@ async fn head_and_empty_answers_keep_the_connection_in_step() {
 
 async fn grpc() -> (Mesh, GrpcApp, EchoClient<Channel>) {
     let app = GrpcApp::start().await;
-    let mesh = mesh_to("GRPC", app.addr).await;
+    let mesh = mesh_to("GRPC", app.addr);
     let client = EchoClient::new(channel(&mesh).await);
     (mesh, app, client)
 }
@@ -136,7 +136,7 @@ async fn a_refused_grpc_call_gets_a_grpc_status() {
 #[tokio::test]
 async fn a_websocket_passes_and_survives_a_new_configuration() {
     let app = WebSocketApp::start().await;
-    let mut mesh = mesh_to("HTTP", app.addr).await;
+    let mut mesh = mesh_to("HTTP", app.addr);
     let url = format!("ws://{}/chat", mesh.outbound("order-0", PRODUCT));
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     for round in 0..5 {
@@ -153,7 +153,7 @@ async fn a_websocket_passes_and_survives_a_new_configuration() {
 #[tokio::test]
 async fn tcp_passes_with_half_close() {
     let app = TcpApp::echo().await;
-    let mesh = mesh_to("TCP", app.addr).await;
+    let mesh = mesh_to("TCP", app.addr);
     let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -165,7 +165,7 @@ async fn tcp_passes_with_half_close() {
 #[tokio::test]
 async fn a_server_that_speaks_first_is_heard_at_once() {
     let app = TcpApp::server_first().await;
-    let mesh = mesh_to("TCP", app.addr).await;
+    let mesh = mesh_to("TCP", app.addr);
     let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
     let mut greeting = vec![0; GREETING.len()];
     stream.read_exact(&mut greeting).await.unwrap();
