@@ -1,6 +1,7 @@
 //! Balancing over several instances, and what happens as they come and go.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -32,20 +33,24 @@ async fn counts(mesh: &Mesh, requests: usize) -> BTreeMap<String, usize> {
     counts
 }
 
+async fn call_ten_times(addr: SocketAddr) {
+    for _ in 0..10 {
+        assert_eq!(get(addr, "/x").await.status, 200);
+    }
+}
+
 /// Eight callers at once, each after its own answer: what policies that look at load see.
 #[tokio::test]
 async fn every_policy_uses_both_replicas() {
     for policy in ["PeakEwma", "LeastRequest", "RoundRobin", "Random"] {
         let (mesh, apps) = products(&format!("  loadBalancing: {{policy: {policy}}}"), 2).await;
-        apps.iter().for_each(|app| app.delay(Duration::from_millis(10)));
+        for app in &apps {
+            app.delay(Duration::from_millis(10));
+        }
         let outbound = mesh.outbound("order-0", PRODUCT);
         let mut callers = JoinSet::new();
         for _ in 0..8 {
-            callers.spawn(async move {
-                for _ in 0..10 {
-                    assert_eq!(get(outbound, "/x").await.status, 200);
-                }
-            });
+            callers.spawn(call_ten_times(outbound));
         }
         callers.join_all().await;
         let counts: Vec<_> = apps.iter().map(HttpApp::count).collect();
