@@ -9,6 +9,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::authorization::RuleTo;
 use crate::duration::Duration;
 use crate::{defaults, rules};
 
@@ -38,6 +39,11 @@ pub struct RateLimit {
     /// `Local` counts in each instance by itself, `Global` together in the mesh's Redis. Default: `Local`. Example: `Global`.
     #[serde(default)]
     pub scope: Scope,
+
+    /// Which requests count. Others are neither counted nor limited. Default: all.
+    /// Example: `{methods: [POST], paths: ["/orders*"]}`.
+    #[serde(default, skip_serializing_if = "RuleTo::is_empty")]
+    pub to: RuleTo,
 }
 
 impl RateLimit {

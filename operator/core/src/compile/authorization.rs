@@ -38,7 +38,7 @@ fn rule(world: &World, workload: &Name, service: &Microservice, said: &Authoriza
         name: said.name.clone(),
         deny: said.action == Effect::Deny,
         from: peers(world, workload, &said.from),
-        to: (!said.to.is_empty()).then(|| request(service, &said.to)).into_iter().collect(),
+        to: request(service, &said.to).into_iter().collect(),
         claims: said.when.claims.iter().map(claim).collect(),
         headers: said.when.headers.iter().map(|(name, values)| header(name, values)).collect(),
     }
@@ -58,20 +58,24 @@ fn peers(world: &World, workload: &Name, from: &RuleFrom) -> Vec<v1::PeerMatch> 
     identities.chain(namespaces).map(|peer| v1::PeerMatch { peer: Some(peer) }).collect()
 }
 
-/// The rule's ports are those of the process; on the wire they are those of the service.
-fn request(service: &Microservice, to: &RuleTo) -> v1::RequestMatch {
+/// What is called; none where it is everything. The resource's ports are those of the process; on the wire they are
+/// those of the service.
+pub(super) fn request(service: &Microservice, to: &RuleTo) -> Option<v1::RequestMatch> {
+    if to.is_empty() {
+        return None;
+    }
     let here = service.spec.ports.iter().filter(|port| to.ports.contains(&port.target()));
     let mut ports: Vec<u32> = here.map(|port| port.port.into()).collect();
     if ports.is_empty() && !to.ports.is_empty() {
         // None of them is a port of this service: port 0 matches nothing, an empty list would match everything.
         ports.push(0);
     }
-    v1::RequestMatch {
+    Some(v1::RequestMatch {
         methods: to.methods.clone(),
         paths: to.paths.clone(),
         hosts: to.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         ports,
-    }
+    })
 }
 
 fn header(name: &str, values: &[String]) -> v1::HeaderMatch {

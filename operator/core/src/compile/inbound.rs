@@ -19,7 +19,7 @@ pub fn of(world: &World, instance: &InstanceRef, service: &Microservice) -> Body
         mtls: mtls(world.mtls_mode(service)).into(),
         authentication: authentication::of(world, workload, service),
         authorization: authorization::of(world, workload, service),
-        rate_limits: limits.map(|(at, limit)| rate_limit(world, workload, at, limit)).collect(),
+        rate_limits: limits.map(|limit| rate_limit(world, workload, service, limit)).collect(),
         limits: None,
     })
 }
@@ -50,7 +50,12 @@ fn mtls(mode: MtlsMode) -> v1::MtlsMode {
     }
 }
 
-fn rate_limit(world: &World, workload: &Name, at: usize, limit: &RateLimit) -> v1::RateLimit {
+fn rate_limit(
+    world: &World,
+    workload: &Name,
+    service: &Microservice,
+    (at, limit): (usize, &RateLimit),
+) -> v1::RateLimit {
     use v1::rate_limit_key::Key;
     let key = match &limit.key {
         RateLimitKey::ClientIp => Key::ClientIp(true),
@@ -66,7 +71,7 @@ fn rate_limit(world: &World, workload: &Name, at: usize, limit: &RateLimit) -> v
         key: Some(v1::RateLimitKey { key: Some(key) }),
         // Without a Redis each instance counts by itself, which is better than not at all.
         global: limit.scope == Scope::Global && !world.redis_url().is_empty(),
-        to: Vec::new(),
+        to: authorization::request(service, &limit.to).into_iter().collect(),
         fail_open: limit.scope == Scope::Global,
     }
 }
