@@ -131,11 +131,7 @@ async fn serve(
         () = stop.cancelled() => return Ok(()),
     };
     let own = OwnTls::new(&authority)?;
-    let identity = IdentityService {
-        attest: Attest::Static(tokens),
-        authority: Arc::clone(&authority),
-        metrics: Arc::clone(&metrics),
-    };
+    let identity = IdentityService::new(Attest::Static(tokens), Arc::clone(&authority), Arc::clone(&metrics));
     let config = ConfigService { hub: hub.clone(), metrics: Arc::clone(&metrics), stopping: stop.clone() };
     let trust_domain = authority.trust_domain();
     let tls = Arc::clone(&own.server);

@@ -7,6 +7,7 @@
 
 mod load;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ struct Seen {
     instances: Option<Read<Option<String>>>,
     /// There have been instances before: then a missing file is no statement that there are none.
     had_instances: bool,
+    /// What is in the log already, and still so.
+    warnings: BTreeSet<String>,
 }
 
 impl Dir {
@@ -106,7 +109,8 @@ impl Dir {
         }
         let files = self.settled_files().await;
         if self.seen.files.as_ref() != Some(&files) {
-            let loaded = load::objects(&self.manifests, &files);
+            let (loaded, warnings) = load::objects(&self.manifests, &files);
+            self.seen.news(warnings).iter().for_each(|warning| warn!("{warning}"));
             self.seen.files = Some(files);
             hub.say(Event::Loaded(loaded)).await?;
         }
@@ -135,6 +139,14 @@ impl Dir {
         let mut files = read(&self.manifests, read_files).await?;
         files.extend(read(&self.state.join(GENERATED_FOLDER), read_made).await?);
         Ok(files)
+    }
+}
+
+impl Seen {
+    /// Those that were not there before.
+    fn news(&mut self, warnings: Vec<String>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.warnings, BTreeSet::from_iter(warnings));
+        self.warnings.difference(&before).cloned().collect()
     }
 }
 
@@ -188,5 +200,20 @@ fn read_instances(path: &Path) -> Read<Option<String>> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_said_once_until_it_has_gone() {
+        let mut seen = Seen::default();
+        let mut news = |said: &[&str]| seen.news(said.iter().map(ToString::to_string).collect());
+        assert_eq!(news(&["a", "b"]), ["a", "b"]);
+        assert_eq!(news(&["a", "b"]), [""; 0]);
+        assert_eq!(news(&["b", "c"]), ["c"]);
+        assert_eq!(news(&["a"]), ["a"]);
     }
 }

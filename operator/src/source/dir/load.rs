@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tracing::warn;
 use weft_api::status::Problem;
 use weft_core::instances::Instances;
 use weft_core::validate;
@@ -28,20 +27,22 @@ pub(super) struct File {
     pub(super) text: Result<String, String>,
 }
 
-/// All objects in the files, or all that is wrong with them.
-pub(super) fn objects(folder: &Path, files: &Result<Vec<File>, String>) -> Loaded {
+/// All objects in the files, or all that is wrong with them; and what is not wrong but worth a word.
+pub(super) fn objects(folder: &Path, files: &Result<Vec<File>, String>) -> (Loaded, Vec<String>) {
+    let mut warnings = Vec::new();
     let loaded = match files {
         Ok(files) if files.iter().all(|file| file.says_what_runs) => {
             let remedy = "write *.yaml files with resources into it, or name another directory";
             Err(vec![whole_file(folder, "holds no manifests", remedy)])
         }
-        Ok(files) => parse(files).and_then(|objects| check(objects, files)),
+        Ok(files) => parse(files, &mut warnings).and_then(|objects| check(objects, files, &mut warnings)),
         Err(why) => Err(vec![whole_file(folder, why, "")]),
     };
-    match loaded {
+    let loaded = match loaded {
         Ok(objects) => Loaded::Objects(objects),
         Err(problems) => Loaded::Problems(Part::Objects, problems),
-    }
+    };
+    (loaded, warnings)
 }
 
 /// All instances in the file, or what is wrong with it.
@@ -65,7 +66,7 @@ pub(super) fn instances(path: &Path, text: &Result<Option<String>, String>, had_
     }
 }
 
-fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
+fn parse(files: &[File], warnings: &mut Vec<String>) -> Result<Vec<Sourced>, Vec<Problem>> {
     let namespace = default_namespace(files).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     let mut objects = Vec::new();
@@ -78,7 +79,7 @@ fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
             }
         };
         let parsed = manifest::parse(&file.path.to_string_lossy(), text);
-        parsed.warnings().for_each(|warning| warn!("{warning}"));
+        warnings.extend(parsed.warnings().map(ToString::to_string));
         problems.extend(parsed.errors().map(of_manifest));
         objects.extend(parsed.manifests.into_iter().filter_map(|manifest| sourced(manifest, &namespace)));
     }
@@ -87,7 +88,11 @@ fn parse(files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
 }
 
 /// What is wrong only with all objects together.
-fn check(objects: Vec<Sourced>, files: &[File]) -> Result<Vec<Sourced>, Vec<Problem>> {
+fn check(
+    objects: Vec<Sourced>,
+    files: &[File],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Sourced>, Vec<Problem>> {
     let mut world = World::default();
     let mut places = HashMap::new();
     for sourced in &objects {
@@ -96,10 +101,8 @@ fn check(objects: Vec<Sourced>, files: &[File]) -> Result<Vec<Sourced>, Vec<Prob
     }
     let place = |found: &validate::Problem| of_world(found, places.get(&found.object).copied(), files);
     let is_error = |found: &validate::Problem| found.severity == validate::Severity::Error;
-    let (errors, warnings): (Vec<_>, Vec<_>) = validate::world(&world).into_iter().partition(is_error);
-    for warning in &warnings {
-        warn!("{}", place(warning));
-    }
+    let (errors, others): (Vec<_>, Vec<_>) = validate::world(&world).into_iter().partition(is_error);
+    warnings.extend(others.iter().map(|warning| place(warning).to_string()));
     let problems: Vec<Problem> = errors.iter().map(place).collect();
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
 }
