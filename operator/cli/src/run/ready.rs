@@ -144,19 +144,43 @@ fn greet(run: &Run, welcome: &Welcome) {
     say(&format!("ready in {:.1} s", welcome.began.elapsed().as_secs_f64()));
     say("");
     for unit in run.cx.board.status().iter().filter(|unit| unit.kind == Kind::Gateway) {
-        say(&format!("  gateway {:<12}{}", unit.service, unit.urls.join("  ")));
+        say(&format!("  gateway {:<10}  {}", unit.service, unit.urls.join("  ")));
     }
     if let Some(admin) = run.cx.board.socket(OPERATOR, "admin") {
         say(&format!("  operator            http://{admin}/status.json"));
     }
     say(&format!("  state and logs      {}", run.cx.state.root().display()));
     say("");
+    let mut next = [
+        ("weft status", "services, circuit breakers, certificates"),
+        ("weft logs NAME", "what a service and its proxies say"),
+        ("Ctrl-C", "stops everything"),
+    ]
+    .map(|(command, what)| (command.to_owned(), what))
+    .to_vec();
     let tour = run.directory().join("tour.sh");
     if tour.is_file() {
-        say(&format!("  {:<32}see it work, step by step", tour.display()));
+        next.insert(0, (tour.display().to_string(), "see it work, step by step"));
     }
-    say("  weft status                     services, circuit breakers, certificates");
-    say("  weft logs NAME                  what a service and its proxies say");
-    say("  Ctrl-C                          stops everything");
+    next_steps(&next).iter().for_each(|line| say(line));
     say("");
+}
+
+/// Commands and what they are for, in two columns.
+fn next_steps(steps: &[(String, &str)]) -> Vec<String> {
+    let width = steps.iter().map(|(command, _)| command.chars().count()).max().unwrap_or_default();
+    steps.iter().map(|(command, what)| format!("  {command:width$}  {what}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stay_apart_however_long_a_command_is() {
+        let long = "/home/someone/a/long/way/down/to/the/shop/tour.sh".to_owned();
+        let lines = next_steps(&[(long.clone(), "see it work"), ("Ctrl-C".to_owned(), "stops everything")]);
+        assert_eq!(lines[0], format!("  {long}  see it work"));
+        assert_eq!(lines[0].find("see"), lines[1].find("stops"));
+    }
 }

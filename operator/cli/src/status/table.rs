@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_api::status::{ConfigState, InstanceStatus, MeshStatus};
+use weft_api::status::{BreakerState, ConfigState, InstanceStatus, MeshStatus};
 
 use crate::api::{Kind, Phase, ProcessStatus, RunStatus, UnitStatus};
 
@@ -139,10 +139,15 @@ fn gateways(run: &RunStatus) -> Option<Vec<String>> {
 fn breakers(mesh: &MeshStatus) -> Option<Vec<String>> {
     let header = ["CALLER", "DESTINATION", "BREAKER", "FAILURES", "SUCCESSES"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut quiet = 0;
     let services = mesh.services.iter().map(|service| &service.instances);
     let gateways = mesh.gateways.iter().map(|gateway| &gateway.instances);
     for instance in services.chain(gateways).flatten() {
         for breaker in &instance.breakers {
+            if breaker.state == BreakerState::Closed && (breaker.failures, breaker.successes) == (0, 0) {
+                quiet += 1;
+                continue;
+            }
             rows.push(vec![
                 instance.name.clone(),
                 breaker.destination.clone(),
@@ -152,7 +157,17 @@ fn breakers(mesh: &MeshStatus) -> Option<Vec<String>> {
             ]);
         }
     }
-    (rows.len() > 1).then(|| align(&rows))
+    let mut lines = if rows.len() > 1 { align(&rows) } else { Vec::new() };
+    lines.extend(quiet_breakers(quiet, !lines.is_empty()));
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// One line for all through which nothing went lately.
+fn quiet_breakers(count: usize, others: bool) -> Option<String> {
+    let other = if others { "other " } else { "" };
+    let (breakers, are) = if count == 1 { ("breaker", "is") } else { ("breakers", "are") };
+    (count > 0)
+        .then(|| format!("{count} {other}circuit {breakers} {are} CLOSED and unused; --json lists all"))
 }
 
 fn keys(mesh: &MeshStatus, now: i64) -> Option<Vec<String>> {
@@ -211,9 +226,7 @@ fn align(rows: &[Vec<String>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use weft_api::status::{
-        Breaker, BreakerState, Condition, GatewayStatus, KeysStatus, Problem, ServiceStatus,
-    };
+    use weft_api::status::{Breaker, Condition, GatewayStatus, KeysStatus, Problem, ServiceStatus};
 
     use super::*;
 
@@ -281,12 +294,18 @@ mod tests {
     }
 
     fn mesh() -> MeshStatus {
-        let open = Breaker {
-            destination: "shop/product:http".into(),
-            state: BreakerState::HalfOpen,
+        let breaker = |destination: &str, state, successes| Breaker {
+            destination: destination.into(),
+            state,
             failures: 0,
-            successes: 1,
+            successes,
         };
+        let breakers = vec![
+            breaker("shop/product:http", BreakerState::HalfOpen, 1),
+            breaker("shop/user:http", BreakerState::Closed, 7),
+            breaker("shop/user:grpc", BreakerState::Closed, 0),
+            breaker("shop/order:grpc", BreakerState::Closed, 0),
+        ];
         let secured = Condition {
             kind: "Secured".into(),
             status: "True".into(),
@@ -303,7 +322,7 @@ mod tests {
             gateways: vec![GatewayStatus {
                 namespace: "shop".into(),
                 name: "public".into(),
-                instances: vec![instance("public-0", vec![open])],
+                instances: vec![instance("public-0", breakers)],
                 ..GatewayStatus::default()
             }],
             keys: vec![KeysStatus { name: "https://user".into(), fetched: NOW - 5, error: String::new() }],
@@ -329,6 +348,8 @@ public   http://127.0.0.1:8080
 
 CALLER    DESTINATION        BREAKER    FAILURES  SUCCESSES
 public-0  shop/product:http  HALF_OPEN  0         1
+public-0  shop/user:http     CLOSED     0         7
+2 other circuit breakers are CLOSED and unused; --json lists all
 
 JWT KEYS      FETCHED  NOTE
 https://user  5s ago
@@ -337,6 +358,13 @@ PROBLEMS
   a.yaml:3:1: bad
   b.yaml: worse";
         assert_eq!(lines(&run(), Ok(&mesh()), NOW).join("\n"), expect);
+    }
+
+    #[test]
+    fn breakers_that_nothing_went_through_are_counted_only() {
+        assert_eq!(quiet_breakers(0, true), None);
+        let alone = "1 circuit breaker is CLOSED and unused; --json lists all";
+        assert_eq!(quiet_breakers(1, false).as_deref(), Some(alone));
     }
 
     #[test]
