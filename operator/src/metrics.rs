@@ -83,3 +83,41 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `weft_operator_resources{kind="x"} 0` names its labels; the bounds of a histogram are none.
+    fn labels(sample: &str) -> String {
+        let inside = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let pairs =
+            inside.map_or("", |(inside, _)| inside).split(',').filter_map(|pair| pair.split_once('='));
+        let names = pairs.map(|(name, _)| name).filter(|name| *name != "le").map(|name| format!("`{name}`"));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn the_readme_shows_the_same_metrics() {
+        let metrics = Metrics::new().unwrap();
+        for family in [&metrics.sign_refused, &metrics.jwks_fetch] {
+            family.with_label_values(&["x"]).inc();
+        }
+        metrics.resources.with_label_values(&["x"]).set(1);
+        let text = metrics.text().unwrap();
+        let (mut rows, mut lines) = (Vec::new(), text.lines());
+        while let Some(line) = lines.next() {
+            let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+            else {
+                continue;
+            };
+            let kind = lines.next().and_then(|line| line.rsplit(' ').next()).unwrap();
+            let labels = labels(lines.next().unwrap());
+            rows.push(format!("| `{name}` | {kind} | {labels} | {help} |"));
+        }
+        assert_eq!(rows.len(), 10, "a metric of the table above is not touched by this test");
+        let rows = rows.join("\n");
+        let table = format!("| what it says |\n|---|---|---|---|\n{rows}\n\n");
+        assert!(include_str!("../README.md").contains(&table), "operator/README.md lacks these rows\n{rows}");
+    }
+}

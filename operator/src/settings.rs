@@ -163,7 +163,24 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Arg, CommandFactory};
+
     use super::*;
+
+    fn row(arg: &Arg) -> Option<String> {
+        let default = arg.get_default_values().first().map(|value| format!("`{}`", value.to_string_lossy()));
+        let (flag, variable) = (arg.get_long()?, arg.get_env()?.display().to_string());
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        Some(format!("| `--{flag}` | `{variable}` | {} | {help} |", default.unwrap_or_default()))
+    }
+
+    #[test]
+    fn the_readme_shows_the_same_settings() {
+        let rows: Vec<String> = Args::command().get_arguments().filter_map(row).collect();
+        let rows = rows.join("\n");
+        let table = format!("| what it sets |\n|---|---|---|---|\n{rows}\n\n");
+        assert!(include_str!("../README.md").contains(&table), "operator/README.md lacks these rows\n{rows}");
+    }
 
     fn args(extra: &[&str]) -> Args {
         let base = ["weft-operator", "--source", "dir:shop", "--state", "state"];

@@ -83,3 +83,50 @@ fn gateways_take_ports_and_certificates_from_weft_yaml() {
         loaded.findings.errors
     );
 }
+
+/// The names a refusal lists as known.
+fn known_fields(text: &str) -> Vec<String> {
+    let faults = weft_yaml::parse(text).unwrap_err();
+    let list = faults.iter().find_map(|fault| fault.message.split_once("(known here: ")).unwrap().1;
+    list.trim_end_matches(')').split(", ").map(|name| name.trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn the_readme_shows_every_field_and_variable_in_an_example_that_is_good() {
+    let readme = include_str!("../../../README.md");
+    let (_, yaml) = readme.split_once("```yaml\n").unwrap();
+    let (yaml, after) = yaml.split_once("```").unwrap();
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: public, namespace: shop}\n\
+        spec: {gatewayClassName: weft, listeners: [{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: \
+        [{name: edge}]}}]}\n";
+    let service = |name: &str| microservice(name, &format!("{{{PORTS}}}"));
+    let loaded = load_files(&[
+        ("order.yaml", &service("{name: order}")),
+        ("user.yaml", &service("{name: user}")),
+        ("audit.yaml", &service("{name: audit, namespace: ops}")),
+        ("gateway.yaml", gateway),
+        ("weft.yaml", yaml),
+    ]);
+    assert!(loaded.findings.errors.is_empty(), "{:?}", loaded.findings.errors);
+    for probe in [
+        "x: 1",
+        "servers: {x: {}}",
+        "servers: {postgres: {x: 1}}",
+        "services: {a: {x: 1}}",
+        "gateways: {a: {x: 1}}",
+    ] {
+        for field in known_fields(probe) {
+            assert!(yaml.contains(&format!("{field}:")), "operator/cli/README.md lacks the field {field}");
+        }
+    }
+    let project = &loaded.project;
+    for name in variables::variables(project, &project.services[0]) {
+        let row = match name.split('.').collect::<Vec<_>>()[..] {
+            ["port", _] => "${port.NAME}".to_owned(),
+            ["outbound", _, _] => "${outbound.SERVICE.PORT}".to_owned(),
+            ["outbound", _, _, _] => "${outbound.SERVICE.NAMESPACE.PORT}".to_owned(),
+            _ => format!("${{{name}}}"),
+        };
+        assert!(after.contains(&format!("| `{row}` | ")), "operator/cli/README.md lacks the variable {row}");
+    }
+}
