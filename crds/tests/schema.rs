@@ -3,10 +3,14 @@
 //! The rules of structural schemas are written out here, so that a change that a cluster would refuse fails
 //! without one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use weft_crds::schema;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
 
 /// Calls `visit` with each field's path and schema.
 fn walk(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
@@ -39,10 +43,36 @@ fn is_kubernetes_own(path: &str) -> bool {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    for schema::File { name, content } in schema::files().unwrap() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == content, "crds/{name} is out of date; run `cargo run -p weft-crds --bin crdgen`");
+    for schema::File { path, content } in schema::files().unwrap() {
+        let found = std::fs::read_to_string(repository().join(&path)).unwrap_or_default();
+        assert!(found == content, "{path} is out of date; run `cargo run -p weft-crds --bin crdgen`");
+    }
+}
+
+/// Helm would take braces in a description for its own.
+#[test]
+fn the_chart_holds_the_definitions_and_one_line_of_template_each() {
+    for [plain, chart] in schema::files().unwrap().as_chunks().0 {
+        let is_template = |line: &&str| line.contains("{{");
+        assert_eq!(plain.content.lines().filter(is_template).count(), 0, "{}", plain.path);
+        let rest: Vec<&str> = chart.content.lines().filter(|line| !is_template(line)).collect();
+        assert_eq!(rest, plain.content.lines().collect::<Vec<_>>(), "{}", chart.path);
+        assert_eq!(chart.content.lines().filter(is_template).count(), 1, "{}", chart.path);
+    }
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_crate_and_a_schema_for_every_value() {
+    let read =
+        |name: &str| std::fs::read_to_string(repository().join("charts/weft-crds").join(name)).unwrap();
+    let chart: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    for name in values.as_object().unwrap().keys() {
+        assert!(schema["properties"][name]["type"].is_string(), "{name} is not in values.schema.json");
+        assert!(read("README.md").contains(&format!("| `{name}` |")), "{name} is not in the chart's README");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Writes the `CustomResourceDefinitions` beside `src/`, so that `kubectl apply -f crds/` works.
+//! Writes the `CustomResourceDefinitions` beside `src/`, so that `kubectl apply -f crds/` works, and into the chart
+//! `charts/weft-crds`.
 //!
 //! Run it after every change of a type; a test of this crate compares the files with the types.
 
@@ -7,9 +8,9 @@ use std::path::Path;
 use weft_crds::schema;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in schema::files()? {
-        std::fs::write(folder.join(file.name), file.content)?;
+        std::fs::write(repository.join(file.path), file.content)?;
     }
     Ok(())
 }
