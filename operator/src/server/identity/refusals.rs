@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 const MOST: usize = 1024;
 
 /// When each instance was last warned of, by a hash of what it says of itself.
