@@ -4,6 +4,7 @@
 pub mod connections;
 pub mod copy;
 pub mod listen;
+pub mod pump;
 pub mod redirect;
 pub mod scan;
 pub mod stream;

@@ -231,6 +231,7 @@ fn destination(
         timeout: millis(spec.timeout_ms),
         connect_timeout: millis(spec.connect_timeout_ms).unwrap_or(CONNECT_TIMEOUT),
         idle_timeout: millis(spec.idle_timeout_ms).unwrap_or(IDLE_TIMEOUT),
+        stream_idle_timeout: millis(spec.idle_timeout_ms),
         balancer,
         breaker: kept.or_else(|| Breaker::new(breaker)),
         outlier: outlier::Policy::new(spec.outlier.as_ref()),

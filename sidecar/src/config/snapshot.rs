@@ -196,6 +196,8 @@ pub struct Destination {
     pub connect_timeout: Duration,
     /// Pooled connections unused for longer are closed.
     pub idle_timeout: Duration,
+    /// Raw and upgraded connections without a byte for longer are closed; none: never.
+    pub stream_idle_timeout: Option<Duration>,
     /// Its endpoints and the choice among them.
     pub balancer: Balancer,
     /// Its circuit breaker, kept over updates.

@@ -3,6 +3,7 @@
 //! configuration leaves them alone, and a drain gives them time up to the deadline.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -14,6 +15,7 @@ use tracing::debug;
 use super::body::{Body, End};
 use super::headers::{put_upgrade, strip_answer};
 use crate::cx::RequestCx;
+use crate::net::pump::pump;
 use crate::net::worker::Worker;
 use crate::upstream::pool::Connection;
 
@@ -35,17 +37,26 @@ pub fn take(request: Request<Incoming>) -> (Inward, Incoming) {
     (Inward { parts, client, upgrade: None }, body)
 }
 
+/// What becomes of a request's connection if the upstream agrees to switch protocols.
+#[derive(Debug)]
+pub struct Switch {
+    /// The client's side.
+    pub client: Option<OnUpgrade>,
+    /// Closed after this long without a byte; none: never.
+    pub idle: Option<Duration>,
+}
+
 /// Brings an upstream's answer into the form to pass on: joins both sides where it switches protocols, else sees to it
 /// that the connection goes back to its pool after the body. `held` is dropped when all is over.
 pub fn conclude<H: 'static>(
     worker: &Rc<Worker>,
     cx: &RequestCx,
-    client: Option<OnUpgrade>,
+    switch: Switch,
     mut answer: Response<Incoming>,
     (connection, held): (Connection, H),
 ) -> Response<Body> {
     if is_switch(&cx.method, answer.status()) {
-        return join(worker, client, answer, held);
+        return join(worker, switch, answer, held);
     }
     strip_answer(answer.headers_mut());
     *answer.version_mut() = cx.version;
@@ -66,7 +77,7 @@ pub fn is_switch(method: &Method, status: StatusCode) -> bool {
 
 fn join<H: 'static>(
     worker: &Rc<Worker>,
-    client: Option<OnUpgrade>,
+    Switch { client, idle }: Switch,
     mut answer: Response<Incoming>,
     held: H,
 ) -> Response<Body> {
@@ -83,10 +94,7 @@ fn join<H: 'static>(
             Ok(both) => both,
             Err(error) => return debug!(%error, "upgrade failed"),
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-            debug!(%error, "upgraded connection broke");
-        }
+        pump(TokioIo::new(client), TokioIo::new(upstream), idle, |_| ()).await;
     });
     Response::from_parts(parts, Body::empty())
 }

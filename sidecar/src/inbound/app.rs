@@ -10,7 +10,7 @@ use weft_api::v1::Protocol;
 use crate::config::snapshot::InboundPort;
 use crate::cx::RequestCx;
 use crate::http::body::Body;
-use crate::http::upgrade::{Inward, conclude};
+use crate::http::upgrade::{Inward, Switch, conclude};
 use crate::net::worker::Worker;
 use crate::policy::limits::Slot;
 use crate::policy::outcome::Outcome;
@@ -46,7 +46,8 @@ pub async fn send(
         let unreachable = failure.outcome == Outcome::ConnectFailed;
         Reject { detail, ..Reject::new(if unreachable { Reason::AppUnavailable } else { reason }) }
     })?;
-    Ok(conclude(worker, cx, client, answer, (connection, slot)))
+    let switch = Switch { client, idle: Some(worker.shared.settings.client_idle_timeout) };
+    Ok(conclude(worker, cx, switch, answer, (connection, slot)))
 }
 
 /// gRPC needs HTTP/2; else HTTP/2 reaches an application only where it declares it.

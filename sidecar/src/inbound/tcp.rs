@@ -28,7 +28,7 @@ async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, peer: &Peer) 
         checks::connection(worker, inbound, &peer.conn)?;
     }
     let app = connect(peer).await?;
-    copy(raw, stream, Stream::Plain(app)).await;
+    copy(raw, stream, Stream::Plain(app), Some(worker.shared.settings.client_idle_timeout)).await;
     Ok(())
 }
 

@@ -1,13 +1,14 @@
-//! Bytes both ways between two connections, half-closes passed on, counted and logged at the end.
+//! A raw connection from accept to close: its bytes both ways, half-closes passed on, counted while it lives and logged
+//! at the end.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::time::Instant;
-use tracing::debug;
 
+use super::pump::{Bytes, pump};
 use super::stream::Stream;
 use super::worker::Worker;
 use crate::cx::ConnCx;
@@ -15,8 +16,6 @@ use crate::reject::Reject;
 use crate::telemetry::clock::now;
 use crate::telemetry::metrics::{InFlight, PeerMetrics};
 use crate::telemetry::{Connection, Direction};
-
-const BUFFER: usize = 16 * 1024;
 
 /// A raw connection, from accept to close.
 #[derive(Debug)]
@@ -26,8 +25,7 @@ pub struct Raw {
     metrics: Arc<PeerMetrics>,
     _open: InFlight,
     started: Instant,
-    received: u64,
-    sent: u64,
+    bytes: Bytes,
     /// Destination or port name.
     pub destination: Option<Arc<str>>,
     /// Where it goes.
@@ -45,8 +43,7 @@ impl Raw {
             metrics: Arc::clone(metrics),
             _open: metrics.tcp().opened(),
             started: Instant::now(),
-            received: 0,
-            sent: 0,
+            bytes: Bytes::default(),
             destination: None,
             endpoint: None,
             rule: None,
@@ -62,23 +59,20 @@ impl Raw {
             endpoint: self.endpoint,
             rule: self.rule,
             reject: result.err(),
-            received: self.received,
-            sent: self.sent,
+            received: self.bytes.received,
+            sent: self.bytes.sent,
             duration: Instant::now().saturating_duration_since(self.started),
             ended: now(),
         });
     }
 }
 
-/// Copies until both sides have closed. A side that breaks ends both.
-pub async fn copy(raw: &mut Raw, mut client: Stream, mut upstream: Stream) {
-    match copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await {
-        Ok((received, sent)) => {
-            raw.received = received;
-            raw.sent = sent;
-            raw.metrics.tcp().received(received);
-            raw.metrics.tcp().sent(sent);
-        }
-        Err(error) => debug!(%error, "raw connection broke"),
-    }
+/// Copies until both sides have closed, or nothing has gone either way for `idle`. A side that breaks ends both.
+pub async fn copy(raw: &mut Raw, client: Stream, upstream: Stream, idle: Option<Duration>) {
+    let tcp = raw.metrics.tcp();
+    raw.bytes = pump(client, upstream, idle, |new| {
+        tcp.received(new.received);
+        tcp.sent(new.sent);
+    })
+    .await;
 }

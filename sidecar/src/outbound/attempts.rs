@@ -18,7 +18,7 @@ use crate::config::snapshot::Destination;
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
 use crate::http::deadline;
-use crate::http::upgrade::{Inward, conclude};
+use crate::http::upgrade::{Inward, Switch, conclude};
 use crate::net::worker::Worker;
 use crate::policy::breaker::{Permit, Transition};
 use crate::policy::limits::Slot;
@@ -83,7 +83,8 @@ pub async fn run(
     let destination = Arc::clone(destination);
     let judge = worker.clone();
     let status = answer.status();
-    let response = conclude(worker, cx, client, answer, (connection, (picked, slot)));
+    let switch = Switch { client, idle: destination.stream_idle_timeout };
+    let response = conclude(worker, cx, switch, answer, (connection, (picked, slot)));
     Ok(match permit {
         None => response,
         Some(permit) => response.map(|body| {
@@ -287,5 +288,6 @@ pub async fn pass_through(
     cx.attempts = 1;
     let sent = outgoing.send(worker, target, speaks).await;
     let (answer, connection) = sent.map_err(|failure| failure.reject)?;
-    Ok(conclude(worker, cx, client, answer, (connection, ())))
+    let switch = Switch { client, idle: Some(worker.shared.settings.client_idle_timeout) };
+    Ok(conclude(worker, cx, switch, answer, (connection, ())))
 }

@@ -59,7 +59,7 @@ async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, found: Found)
             raw.endpoint = Some(address);
             let (upstream, _) =
                 connect(&worker.shared, target, Speaks::Tcp).await.map_err(|e| Reject::from(&e))?;
-            copy(raw, stream, upstream).await;
+            copy(raw, stream, upstream, Some(worker.shared.settings.client_idle_timeout)).await;
             Ok(())
         }
     }
@@ -82,7 +82,7 @@ async fn join(
         let error = match connected {
             Ok((upstream, _)) => {
                 picked.answered(Outcome::Status(http::StatusCode::OK), now - started, now);
-                copy(raw, stream, upstream).await;
+                copy(raw, stream, upstream, destination.stream_idle_timeout).await;
                 return Ok(());
             }
             Err(error) => error,
