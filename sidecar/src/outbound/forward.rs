@@ -114,9 +114,9 @@ fn unanswered(reason: Reason) -> bool {
 
 /// Copies of the request for the mirrors; nobody waits for their answers. Requests with a body are not copied.
 fn mirror(worker: &Rc<Worker>, routed: &Routed, cx: &RequestCx, request: &Inward) {
-    for name in routed.mirrors() {
+    for mirror in routed.mirrors().filter(|mirror| mirror.takes(rand::random())) {
         let Some(mut copy) = Outgoing::copy_of(request) else { return };
-        let (name, to) = (Arc::clone(name), Rc::clone(worker));
+        let (name, to) = (Arc::clone(&mirror.destination), Rc::clone(worker));
         let (grpc, client) = (cx.grpc, cx.client_ip);
         worker.tasks.spawn_local(async move {
             let Ok(destination) = to.shared.destination(&name).await else { return };

@@ -14,7 +14,7 @@ use crate::cx::RequestCx;
 use crate::http::body::Body;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
-use crate::policy::filters::{Filters, Redirection, Target};
+use crate::policy::filters::{Filters, Mirror, Redirection, Target};
 use crate::policy::route::{Backend, Route, Selected};
 use crate::reject::{Reason, Reject};
 
@@ -56,7 +56,7 @@ impl Routed {
     }
 
     /// Destinations that get a copy of the request.
-    pub fn mirrors(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
         let filters = self.answered_by.iter().flat_map(|(route, backend)| {
             let of_backend = route.backends().get(*backend).map(|backend| &backend.filters);
             std::iter::once(&route.filters).chain(of_backend)

@@ -18,7 +18,7 @@ pub struct Filters {
     response: Box<[HeaderEdit]>,
     redirect: Option<Redirect>,
     rewrite: Option<Rewrite>,
-    mirrors: Box<[Arc<str>]>,
+    mirrors: Box<[Mirror]>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,21 @@ enum PathEdit {
     Prefix(Box<str>),
 }
 
+/// A destination that gets a copy of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Where the copies go.
+    pub destination: Arc<str>,
+    percent: u32,
+}
+
+impl Mirror {
+    /// Whether it gets a copy of this request, for which `random` was drawn.
+    pub fn takes(&self, random: u32) -> bool {
+        random % 100 < self.percent
+    }
+}
+
 /// The answer a redirect filter gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirection {
@@ -88,7 +103,10 @@ impl Filters {
                 Filter::Redirect(config) => redirect = Some(Redirect::new(config)?),
                 Filter::Rewrite(config) => rewrite = Some(Rewrite::new(config)?),
                 Filter::Mirror(backend) if backend.destination.is_empty() => {}
-                Filter::Mirror(backend) => mirrors.push(backend.destination.as_str().into()),
+                Filter::Mirror(backend) => {
+                    let destination = backend.destination.as_str().into();
+                    mirrors.push(Mirror { destination, percent: backend.weight });
+                }
             }
         }
         Ok(Self {
@@ -128,8 +146,8 @@ impl Filters {
         self.rewrite.as_ref()?.host.as_deref()
     }
 
-    /// Destinations that get a copy of each request, whose answers nobody waits for.
-    pub fn mirrors(&self) -> &[Arc<str>] {
+    /// Destinations that get a copy of requests, whose answers nobody waits for.
+    pub fn mirrors(&self) -> &[Mirror] {
         &self.mirrors
     }
 }

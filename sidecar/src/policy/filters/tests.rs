@@ -123,8 +123,12 @@ fn what_would_break_the_answer_is_refused() {
 }
 
 #[test]
-fn mirrors_are_listed() {
-    let mirror = v1::Backend { destination: "shop/shadow:http".into(), ..Default::default() };
+fn mirrors_take_their_share_in_percent() {
+    let mirror = v1::Backend { destination: "shop/shadow:http".into(), weight: 5, ..Default::default() };
     let filters = filters(vec![Filter::Mirror(mirror), Filter::Mirror(v1::Backend::default())]).unwrap();
-    assert_eq!(filters.mirrors().iter().map(|m| &**m).collect::<Vec<_>>(), ["shop/shadow:http"]);
+    let [mirror] = filters.mirrors() else { panic!("{:?}", filters.mirrors()) };
+    assert_eq!(&*mirror.destination, "shop/shadow:http");
+    assert_eq!((0..1_000).filter(|random| mirror.takes(*random)).count(), 50);
+    let share = |percent| Mirror { destination: "a".into(), percent };
+    assert!(!share(0).takes(0) && share(100).takes(99) && share(u32::MAX).takes(u32::MAX));
 }
