@@ -80,7 +80,7 @@ async fn steps(
     body: Incoming,
 ) -> Result<Response<Body>, Reject> {
     let routed = match way {
-        Way::Answer(redirection) => return Ok(routes::redirect(redirection)),
+        Way::Answer(redirection) => return Ok(routes::redirect(redirection, cx)),
         Way::To(routed) => routed,
     };
     token(&routed.destination, cx, &mut request.parts)?;

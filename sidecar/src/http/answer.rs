@@ -2,7 +2,7 @@
 //! `grpc-status`. The client learns reason, short text and request id; never the policy or the details.
 
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use weft_api::names::{HEADER_REASON, HEADER_REQUEST_ID};
 
 use super::body::Body;
@@ -33,11 +33,7 @@ pub fn refuse(reject: &Reject, asker: Asker<'_>) -> Response<Body> {
     }
     let headers = response.headers_mut();
     headers.insert(REASON, HeaderValue::from_static(reason.label()));
-    if let Ok(id) = HeaderValue::from_str(asker.id)
-        && !id.is_empty()
-    {
-        headers.insert(REQUEST_ID, id);
-    }
+    put_request_id(headers, asker.id);
     if let Some(seconds) = reject.retry_after_secs {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -48,6 +44,15 @@ pub fn refuse(reject: &Reject, asker: Asker<'_>) -> Response<Body> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Names the request in an answer that the proxy gives itself: without an upstream nobody else does.
+pub fn put_request_id(headers: &mut HeaderMap, id: &str) {
+    if let Ok(id) = HeaderValue::from_str(id)
+        && !id.is_empty()
+    {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 fn plain(reason: Reason) -> Response<Body> {

@@ -13,6 +13,7 @@ use super::attempts;
 use super::routes::Routed;
 use crate::config::snapshot::Destination;
 use crate::cx::RequestCx;
+use crate::http::answer::put_request_id;
 use crate::http::body::Body;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
@@ -40,7 +41,7 @@ pub async fn forward(
     let answer = attempts::run(worker, routed, cx, (request, body), slot).await;
     let mut answer = match fallback {
         None => answer?,
-        Some(fallback) => fallback.instead(worker, destination, answer)?,
+        Some(fallback) => fallback.instead(worker, destination, cx, answer)?,
     };
     routed.edit(&mut answer);
     Ok(answer)
@@ -79,6 +80,7 @@ impl Fallback {
         self,
         worker: &Rc<Worker>,
         destination: &Destination,
+        cx: &RequestCx,
         answer: Result<Response<Body>, Reject>,
     ) -> Result<Response<Body>, Reject> {
         let (now, cache) = (Instant::now(), &worker.shared.stale);
@@ -98,6 +100,7 @@ impl Fallback {
                 let mut answer = Response::new(Body::full(kept.body));
                 *answer.status_mut() = kept.status;
                 *answer.headers_mut() = kept.headers;
+                put_request_id(answer.headers_mut(), &cx.id);
                 Ok(answer)
             }
             Err(reject) => Err(reject),

@@ -69,7 +69,7 @@ async fn steps(
         None => Way::To(Routed::straight(destination)),
     };
     match way {
-        Way::Answer(redirection) => Ok(routes::redirect(redirection)),
+        Way::Answer(redirection) => Ok(routes::redirect(redirection, cx)),
         Way::To(routed) => forward(worker, &routed, cx, request, body).await,
     }
 }

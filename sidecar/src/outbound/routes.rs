@@ -11,6 +11,7 @@ use http::{HeaderValue, Response};
 
 use crate::config::snapshot::Destination;
 use crate::cx::RequestCx;
+use crate::http::answer::put_request_id;
 use crate::http::body::Body;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
@@ -110,9 +111,10 @@ fn edit(filters: &Filters, cx: &RequestCx, request: &mut Inward, target: &Target
 }
 
 /// The answer a redirect filter gives.
-pub fn redirect(redirection: Redirection) -> Response<Body> {
+pub fn redirect(redirection: Redirection, cx: &RequestCx) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = redirection.status;
     answer.headers_mut().insert(LOCATION, redirection.location);
+    put_request_id(answer.headers_mut(), &cx.id);
     answer
 }

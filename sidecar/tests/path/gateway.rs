@@ -139,6 +139,7 @@ async fn filters_redirect_rewrite_and_edit() {
     let mut client = Client::connect(to).await;
     let (answer, _) = client.get("/old/page?q=1").await;
     assert_eq!(answer.status(), StatusCode::MOVED_PERMANENTLY);
+    assert!(!answer.headers()["x-request-id"].is_empty());
     let location = answer.headers()["location"].to_str().unwrap();
     assert!(
         location.starts_with("http://new.example.org") && location.ends_with("/old/page?q=1"),

@@ -185,6 +185,7 @@ async fn while_the_breaker_is_open_the_last_good_answer_is_served() {
     let (answer, body) = client.get("/products").await;
     assert_eq!((answer.status(), body.as_str()), (StatusCode::OK, "catalogue"));
     assert_eq!(answer.headers()["x-weft-stale"], "true");
+    assert!(!answer.headers()["x-request-id"].is_empty());
     assert_eq!(reason(&client.get("/other").await.0), "circuit-open");
 }
 
