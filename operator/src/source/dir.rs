@@ -110,7 +110,9 @@ impl Dir {
         let files = self.settled_files().await;
         if self.seen.files.as_ref() != Some(&files) {
             let (loaded, warnings) = load::objects(&self.manifests, &files);
-            self.seen.news(warnings).iter().for_each(|warning| warn!("{warning}"));
+            for warning in self.seen.news(warnings) {
+                warn!("{warning}");
+            }
             self.seen.files = Some(files);
             hub.say(Event::Loaded(loaded)).await?;
         }

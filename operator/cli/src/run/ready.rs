@@ -162,7 +162,9 @@ fn greet(run: &Run, welcome: &Welcome) {
     if tour.is_file() {
         next.insert(0, (tour.display().to_string(), "see it work, step by step"));
     }
-    next_steps(&next).iter().for_each(|line| say(line));
+    for line in next_steps(&next) {
+        say(&line);
+    }
     say("");
 }
 
