@@ -55,3 +55,14 @@ async fn a_raw_connection_no_rule_allows_is_closed() {
     drop(timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("closed in time"));
     assert!(all.is_empty());
 }
+
+#[tokio::test]
+async fn a_raw_connection_that_stays_silent_is_closed() {
+    let pair = pair_with(greeter().await, |inbound, destination| {
+        tcp(inbound, destination);
+        destination.idle_timeout_ms = 1;
+    });
+    let mut stream = TcpStream::connect(pair.to).await.unwrap();
+    let mut all = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("closed in time").unwrap();
+}

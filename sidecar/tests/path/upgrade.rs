@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use weft_api::v1;
 
-use crate::support::{PATIENCE, app, calling, destination, endpoints, pair};
+use crate::support::{PATIENCE, app, calling, destination, endpoints, pair, pair_with};
 
 /// Switches to a protocol that says everything back.
 async fn switching() -> SocketAddr {
@@ -66,6 +66,14 @@ async fn an_upgraded_connection_passes_bytes_both_ways() {
     let mut stream = switch(pair.to).await;
     says_back(&mut stream, "one").await;
     says_back(&mut stream, "\n\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_that_stays_silent_is_closed() {
+    let pair = pair_with(switching().await, |_, destination| destination.idle_timeout_ms = 1);
+    let mut stream = switch(pair.to).await;
+    let ended = timeout(PATIENCE, stream.read(&mut [0])).await.expect("closed in time");
+    assert_eq!(ended.unwrap(), 0);
 }
 
 #[tokio::test]
