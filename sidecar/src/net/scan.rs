@@ -43,6 +43,15 @@ impl Heads {
     }
 }
 
+/// What is found in the bytes of a connection that come in these pieces: the scanner without a stream, for fuzzing.
+#[doc(hidden)]
+pub fn scan_pieces<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> Arc<Heads> {
+    let heads = Arc::new(Heads::default());
+    let mut scanner = Scanner::new(Arc::clone(&heads));
+    pieces.into_iter().for_each(|piece| scanner.scan(piece));
+    heads
+}
+
 /// A stream whose heads are watched; without `Heads`, a plain pass-through.
 #[derive(Debug)]
 pub struct Scanned {

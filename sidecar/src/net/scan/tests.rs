@@ -4,11 +4,7 @@ use super::*;
 
 /// Heads completed, number of the first bad one, and whether the bytes end inside a head; fed in pieces of this size.
 fn check_in_pieces(bytes: &[u8], piece: usize, expect: (u32, u32, bool)) {
-    let heads = Arc::new(Heads::default());
-    let mut scanner = Scanner::new(Arc::clone(&heads));
-    for piece in bytes.chunks(piece) {
-        scanner.scan(piece);
-    }
+    let heads = scan_pieces(bytes.chunks(piece));
     let found = (heads.complete(), heads.bad.load(Ordering::Relaxed), heads.is_inside());
     assert_eq!(found, expect, "{:?} in pieces of {piece}", String::from_utf8_lossy(bytes));
 }
