@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::process::{Child, Command};
 
 use crate::load::BODY;
@@ -52,11 +52,15 @@ pub(crate) fn client(dir: &Path, listen: SocketAddr, server: SocketAddr) -> Resu
 pub(crate) fn certificates(dir: &Path) -> Result<()> {
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "bench authority");
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     std::fs::write(dir.join("ca.crt"), ca.pem())?;
     for (file, name) in [("server", NAME), ("client", "client.mesh")] {
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &ca)?;
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        // Issuer and subject of one name would be taken for self-signed.
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &ca)?;
         std::fs::write(dir.join(format!("{file}.crt")), certificate.pem())?;
         std::fs::write(dir.join(format!("{file}.key")), key.serialize_pem())?;
     }
@@ -83,7 +87,6 @@ fn start(dir: &Path, name: &str, server: &str) -> Result<Child> {
         .arg(&file)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .context("starting nginx (`make bench` installs it on Debian: nginx-light)")
 }

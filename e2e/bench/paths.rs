@@ -23,8 +23,26 @@ pub(crate) struct Path {
 /// All of them.
 pub(crate) struct Paths {
     all: Vec<Path>,
-    children: Vec<Child>,
+    children: Children,
     dir: TempDir,
+}
+
+/// Processes, asked to end when dropped. Not killed: nginx's workers would outlive their master.
+struct Children(Vec<Child>);
+
+impl Children {
+    fn ask_to_end(&self) {
+        for pid in self.0.iter().filter_map(Child::id).filter_map(|pid| i32::try_from(pid).ok()) {
+            // One that has ended by itself is what was wanted.
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).ok();
+        }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        self.ask_to_end();
+    }
 }
 
 pub(crate) const DIRECT: &str = "direct";
@@ -43,16 +61,15 @@ impl Paths {
         let at = Addresses { operator, origin, outbound, inbound, plain };
         // Workers of nginx give up root and must still reach their folders.
         std::fs::set_permissions(d, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let children = vec![
-            nginx::origin(d, origin)?,
-            nginx::server(d, server, origin)?,
-            nginx::client(d, client, server)?,
-            weft::operator(d, &at)?,
-            weft::proxy(d, &at, "plain")?,
-            weft::proxy(d, &at, "origin")?,
-            weft::proxy(d, &at, "load")?,
-        ];
-        let pid = |index: usize| children.get(index).and_then(Child::id).context("a process ended at once");
+        let mut children = Children(Vec::new());
+        children.0.push(nginx::origin(d, origin)?);
+        children.0.push(nginx::server(d, server, origin)?);
+        children.0.push(nginx::client(d, client, server)?);
+        children.0.push(weft::operator(d, &at)?);
+        for service in ["plain", "origin", "load"] {
+            children.0.push(weft::proxy(d, &at, service)?);
+        }
+        let pid = |index: usize| children.0.get(index).and_then(Child::id).context("a process ended at once");
         let all = vec![
             Path { name: DIRECT, address: origin, processes: Vec::new() },
             Path { name: ONE, address: plain, processes: vec![pid(4)?] },
@@ -85,15 +102,10 @@ impl Paths {
             .collect()
     }
 
-    /// Ends every process.
+    /// Ends every process and waits for it.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        for child in &mut self.children {
-            if let Some(pid) = child.id() {
-                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-            }
-        }
-        for child in &mut self.children {
+        self.children.ask_to_end();
+        for child in &mut self.children.0 {
             if tokio::time::timeout(Duration::from_secs(10), child.wait()).await.is_err() {
                 child.kill().await?;
             }

@@ -68,7 +68,6 @@ pub(crate) fn operator(dir: &Path, at: &Addresses) -> Result<Child> {
         .stdin(Stdio::null())
         .stdout(log(dir, "operator")?)
         .stderr(log(dir, "operator-err")?)
-        .kill_on_drop(true)
         .spawn()
         .context("starting weft-operator")
 }
@@ -89,7 +88,6 @@ pub(crate) fn proxy(dir: &Path, at: &Addresses, service: &str) -> Result<Child> 
         .stdin(Stdio::null())
         .stdout(log(dir, service)?)
         .stderr(log(dir, &format!("{service}-err"))?)
-        .kill_on_drop(true)
         .spawn()
         .context("starting weft-proxy")
 }
