@@ -123,7 +123,8 @@ impl Shared {
     pub async fn destination(&self, name: &str) -> Result<Arc<Destination>, Reject> {
         match self.config.load().destinations.get(name) {
             Some(destination) => Ok(Arc::clone(destination)),
-            None => self.want(name).await,
+            // Rare, so it is not to make every request's future larger.
+            None => Box::pin(self.want(name)).await,
         }
     }
 

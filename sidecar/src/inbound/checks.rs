@@ -63,7 +63,8 @@ pub async fn rate(
         return Ok(());
     }
     let redis = config.proxy.redis_url.as_deref();
-    worker.shared.global_limits.check(redis, &checks, &worker.shared.telemetry.metrics).await
+    // Most services have none, so it is not to make every request's future larger.
+    Box::pin(worker.shared.global_limits.check(redis, &checks, &worker.shared.telemetry.metrics)).await
 }
 
 fn decided(worker: &Worker, decision: Decision, conn: &ConnCx) -> Result<(), Reject> {

@@ -34,7 +34,9 @@ pub async fn forward(
 ) -> Result<Response<Body>, Reject> {
     let destination = &routed.destination;
     cx.destination = Some(Arc::clone(&destination.name));
-    fault(destination).await?;
+    if !destination.faults.is_empty() {
+        Box::pin(fault(destination)).await?;
+    }
     let slot = destination.limits.request()?;
     let fallback = Fallback::of(destination, cx, &request);
     mirror(worker, routed, cx, &request);
@@ -49,9 +51,6 @@ pub async fn forward(
 
 /// Injected faults: a pause, a refusal, or both.
 async fn fault(destination: &Destination) -> Result<(), Reject> {
-    if destination.faults.is_empty() {
-        return Ok(());
-    }
     let injected = destination.faults.decide(rand::random);
     if let Some(delay) = injected.delay {
         sleep(delay).await;

@@ -108,11 +108,16 @@ impl Pool {
         speaks: Speaks,
     ) -> Result<Connection, ConnectError> {
         let slot = self.slot(target, speaks);
+        // Connecting is rare and its future large (TCP, TLS, handshake of HTTP/2): on the heap it leaves the future that
+        // every request moves around small.
         match speaks {
-            Speaks::H2 => shared(worker, &slot, target).await.map(Connection::H2),
+            Speaks::H2 => match slot.open_stream(target) {
+                Some(stream) => Ok(Connection::H2(stream)),
+                None => Box::pin(shared(worker, &slot, target)).await.map(Connection::H2),
+            },
             Speaks::Http1 | Speaks::Tcp => match slot.unused(target) {
                 Some(lent) => Ok(Connection::Http1(lent)),
-                None => fresh(worker, &slot, target).await.map(Connection::Http1),
+                None => Box::pin(fresh(worker, &slot, target)).await.map(Connection::Http1),
             },
         }
     }
@@ -120,7 +125,7 @@ impl Pool {
     /// A new HTTP/1.1 connection, past the unused ones: after one of them turned out to be closed.
     pub async fn fresh(&self, worker: &Rc<Worker>, target: Target<'_>) -> Result<Connection, ConnectError> {
         let slot = self.slot(target, Speaks::Http1);
-        fresh(worker, &slot, target).await.map(Connection::Http1)
+        Box::pin(fresh(worker, &slot, target)).await.map(Connection::Http1)
     }
 
     fn slot(&self, target: Target<'_>, speaks: Speaks) -> Rc<Slot> {
