@@ -1,3 +1,5 @@
+//! The authority: what it signs, what it refuses to sign, and how its roots turn over.
+
 use super::*;
 use weft_api::tls;
 

@@ -1,3 +1,5 @@
+//! Status of each kind: conditions with their reasons, and that transition times are kept.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What objects say to each other that cannot be: each rule with its field, words and remedy.
+
 use serde_json::{Value, json};
 
 use super::*;

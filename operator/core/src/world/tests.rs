@@ -1,3 +1,5 @@
+//! The world: that a change affects what depends on it and nothing else, and any order gives the same.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The scanner against whole requests, cut at every byte, and against what would smuggle another one.
+
 use proptest::prelude::*;
 
 use super::*;
