@@ -31,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) resources: BTreeMap<Key, Arc<Resource>>,
     /// Destinations it wants that do not exist; it is told so once.
     pub(crate) absent: BTreeSet<String>,
+    /// Goes up with every target of any stream.
+    pub(crate) number: u64,
 }
 
 /// What a stream says of itself; the newest value counts.
@@ -38,8 +40,10 @@ pub(crate) struct Target {
 pub(crate) struct Progress {
     /// Version of the proxy.
     pub(crate) proxy_version: String,
-    /// Nothing is on its way and nothing is left to send.
+    /// Nothing is on its way and nothing is left to send of the target below.
     pub(crate) synced: bool,
+    /// Number of the target this was said of; by now there may be a newer one.
+    pub(crate) target: u64,
     /// Hash over all that is acknowledged.
     pub(crate) acked_version: String,
     /// Why the newest was refused; empty when it was not.
@@ -69,6 +73,7 @@ pub(crate) struct Publish {
     /// In the order of their opening: of two streams of one instance the later counts.
     streams: BTreeMap<StreamId, Stream>,
     next: u64,
+    targets: u64,
 }
 
 #[derive(Debug)]
@@ -142,7 +147,8 @@ impl Publish {
     pub(crate) fn flush(&mut self) {
         for stream in self.streams.values_mut().filter(|stream| stream.stale) {
             let Some(own) = self.own.get(&stream.instance) else { continue };
-            let target = target(own, &self.destinations, &stream.wants);
+            self.targets += 1;
+            let target = Target { number: self.targets, ..target(own, &self.destinations, &stream.wants) };
             stream.target.send_replace(Some(Arc::new(target)));
             stream.stale = false;
         }
@@ -178,10 +184,15 @@ impl Publish {
         changed.map(|stream| (stream.instance.clone(), stream.progress.borrow_and_update().clone())).collect()
     }
 
-    /// What the newest stream of an instance said last; nothing when it has none.
+    /// What the newest stream of an instance said last; nothing when it has none. In sync is only who said so of the
+    /// newest target.
     pub(crate) fn progress(&self, instance: &InstanceRef) -> Option<Progress> {
         let open = |stream: &&Stream| stream.instance == *instance && !stream.target.is_closed();
-        self.streams.values().rev().find(open).map(|stream| stream.progress.borrow().clone())
+        let stream = self.streams.values().rev().find(open)?;
+        let mut progress = stream.progress.borrow().clone();
+        let newest = stream.target.borrow().as_ref().map(|target| target.number);
+        progress.synced &= newest == Some(progress.target);
+        Some(progress)
     }
 }
 
@@ -194,7 +205,7 @@ fn target(
     let wanted = wants.iter().flat_map(known);
     let resources = own.iter().chain(wanted).map(|resource| (Key::of(resource), Arc::clone(resource)));
     let absent = wants.iter().filter(|name| known(name).is_empty()).cloned();
-    Target { resources: resources.collect(), absent: absent.collect() }
+    Target { resources: resources.collect(), absent: absent.collect(), number: 0 }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) mod project;
 mod ready;
 mod redis;
 mod registry;
+mod settled;
 mod specs;
 mod template;
 pub(crate) mod terminal;

@@ -242,6 +242,7 @@ impl Session {
                 || progress.acked_version != acked_version
                 || (!refused && !progress.refusal.is_empty());
             progress.synced = synced;
+            progress.target = target.map_or(0, |target| target.number);
             progress.acked_version = acked_version;
             if !refused {
                 progress.refusal.clear();

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use tokio::sync::watch;
 
 use super::context::Context;
+use super::settled::settled;
 use super::unit::{self, Goal, UnitSpec};
 use crate::api::{Done, Kind};
 use crate::suggest;
@@ -226,6 +227,10 @@ impl Fleet {
                 READY_WITHIN.as_secs(),
                 names.join(" ")
             );
+        }
+        // What is ready is ready, told or not; waiting only spares whoever asked a request that comes too early.
+        if !settled(&self.cx.board).await {
+            self.cx.terminal.say("not every proxy knows of it yet; see: weft status");
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Run;
 use super::assembly::Assembly;
+use super::settled::settled;
 use super::specs::OPERATOR;
 use crate::api::{Kind, UnitStatus};
 use crate::state::write_whole;
@@ -96,7 +97,9 @@ pub(crate) async fn announce(run: Arc<Run>, mut welcome: Welcome) {
                 .for_each(|unit| name_missing(&run, unit));
         }
     }
-    run.cx.board.wait(SILENCE, super::board::Board::all_told).await;
+    if !settled(&run.cx.board).await {
+        run.cx.terminal.say("not every proxy has its configuration yet; see: weft status");
+    }
     run.cx.terminal.settle();
     if let Err(error) = write_ready(&run, &welcome) {
         run.cx.terminal.say(&format!("cannot write ready.json: {error:#}"));

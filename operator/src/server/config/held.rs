@@ -167,7 +167,7 @@ mod tests {
             Resource { name: (*name).into(), version: (*version).into(), body }
         };
         let all = resources.iter().map(resource).map(|resource| (Key::of(&resource), Arc::new(resource)));
-        Target { resources: all.collect(), absent: BTreeSet::new() }
+        Target { resources: all.collect(), absent: BTreeSet::new(), number: 0 }
     }
 
     fn error(name: &str) -> ResourceError {
