@@ -4,10 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 BIN := target/debug
+RELEASE := target/release
 SHOP := examples/shop
 # Whoever sets CARGO_TARGET_DIR finds the binaries there.
 ifdef CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/release
 endif
 
 .PHONY: help
@@ -57,5 +59,5 @@ generate: ## Rewrite generated files (the CRD manifests)
 .PHONY: bench
 bench: ## The two-hop path against nginx, on this machine (release profile; about five minutes)
 	@./setup.sh servers bench
-	$(CARGO) build --release -p weft-sidecar -p weft-e2e --bins
-	$(CARGO) run --release -p weft-e2e --bin bench
+	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
+	$(RELEASE)/bench
