@@ -12,8 +12,9 @@ mod weft;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::{Load, Outcome};
 use crate::machine::CpuClock;
@@ -45,7 +46,15 @@ const ATTEMPTS: usize = 3;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bench(&options))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        // Giving up drops the paths, and with them every process they started.
+        tokio::select! {
+            done = bench(&options) => done,
+            interrupted = tokio::signal::ctrl_c() => Err(interrupted.err().map_or_else(|| anyhow!("interrupted"), Into::into)),
+            _ = terminated.recv() => Err(anyhow!("terminated")),
+        }
+    })
 }
 
 async fn bench(options: &Options) -> Result<()> {
