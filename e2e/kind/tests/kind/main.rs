@@ -1,0 +1,1 @@
+//! The tests on a cluster, one file per capability.
