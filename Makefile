@@ -1,4 +1,4 @@
-# Weft. `make setup` once, `make demo` to see it run, `make test` to pass the tests.
+# Weft. `make setup` once, `make demo` to see it run, `make test` and `make e2e` to pass the tests.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -14,11 +14,11 @@ endif
 
 .PHONY: help
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Install what building, running and testing need (Debian and Ubuntu; says what to do elsewhere)
-	@./setup.sh servers tools
+	@./setup.sh servers tools cluster
 
 .PHONY: build
 build: ## Build every binary (dev profile)
@@ -61,3 +61,12 @@ bench: ## The two-hop path against nginx, on this machine (release profile; abou
 	@./setup.sh servers bench
 	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
 	$(RELEASE)/bench
+
+.PHONY: cluster
+cluster: ## A kind cluster named weft, with the Gateway API, to try things in
+	@./setup.sh cluster
+	@e2e/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## Delete it, and stop what it needed
+	@e2e/cluster/cluster.sh down

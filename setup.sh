@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
-# the tests), tools (cargo-deny), bench (nginx). On Debian and Ubuntu by apt; elsewhere it says what to install.
+# the tests), tools (cargo-deny), bench (nginx), cluster (Docker, and what a kind cluster is made with). On Debian and
+# Ubuntu by apt; elsewhere it says what to install.
 set -euo pipefail
 
 missing=()
 need() { # COMMAND PACKAGE
   command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1 || missing+=("$2")
 }
+
+# Go 1.21 or newer: from there on it fetches the version that a program asks for by itself.
+go_is_new_enough() { [[ $(go version 2>/dev/null) =~ go1\.(2[1-9]|[3-9][0-9]) ]]; }
 
 for group in "$@"; do
   case $group in
@@ -18,15 +22,23 @@ for group in "$@"; do
       need cc gcc
       ;;
     bench) need nginx nginx-light ;;
+    cluster)
+      # An engine that answers is good enough, wherever it comes from.
+      docker info >/dev/null 2>&1 || need dockerd docker.io
+      need iptables iptables
+      need mmdebstrap mmdebstrap
+      need strip binutils
+      go_is_new_enough || missing+=(golang-go)
+      ;;
     tools) ;;
-    *) echo "setup.sh: unknown group '$group' (servers, tools, bench)" >&2; exit 2 ;;
+    *) echo "setup.sh: unknown group '$group' (servers, tools, bench, cluster)" >&2; exit 2 ;;
   esac
 done
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then
     echo "Weft needs these and cannot install them on this system: ${missing[*]}" >&2
-    echo "Install them (PostgreSQL 13 or newer with initdb, redis-server 6 or newer) so that they are on PATH, then run this again." >&2
+    echo "Install them (PostgreSQL 13 or newer with initdb, redis-server 6 or newer, Go 1.21 or newer) so that they are on PATH, then run this again." >&2
     exit 1
   fi
   as_root=; [ "$(id -u)" -eq 0 ] || as_root=sudo
@@ -36,6 +48,12 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ -e /etc/postgresql-common/createcluster.conf ] ||
     echo 'create_main_cluster = false' | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
   $as_root apt-get update -qq
+  if [[ " ${missing[*]} " = *" golang-go "* ]] && ! [[ $(apt-cache policy golang-go) =~ Candidate:\ [0-9]:1\.(2[1-9]|[3-9][0-9]) ]]; then
+    echo "A cluster needs Go 1.21 or newer, which this system has no package of: install it from https://go.dev/dl, then run this again." >&2
+    exit 1
+  fi
+  # Newer Debians have the client in a package of its own.
+  if [[ " ${missing[*]} " = *" docker.io "* ]] && apt-cache show docker-cli >/dev/null 2>&1; then missing+=(docker-cli); fi
   $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
