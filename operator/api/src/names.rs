@@ -32,6 +32,10 @@ pub const ALPN_TCP: &[u8] = b"weft/tcp";
 pub const SYSTEM_NAMESPACE: &str = "weft-system";
 /// Service account of the operator.
 pub const OPERATOR_ACCOUNT: &str = "weft-operator";
+/// `ClusterRole` of the release. What the operator makes for itself (its authority, its Lease, the roots of every
+/// namespace) names it as its owner, so that Kubernetes removes all of it once the release is uninstalled. Not a webhook
+/// configuration, which is what people delete in an emergency.
+pub const RELEASE_OWNER: &str = "weft-operator";
 /// TLS name of the operator's gRPC server.
 pub const OPERATOR_SERVER_NAME: &str = "operator.weft-system.svc";
 /// Trust domain where the Mesh resource names none.
