@@ -1,7 +1,7 @@
 //! The chart of the operator agrees with the rest: its values with their comments, schema and README; its variables with
 //! the operator's settings; its names with those the parts use. Where `helm` is on PATH, what it renders is looked at too.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "test code")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
