@@ -45,6 +45,17 @@ pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// a self-signed certificate. The operator reads it beside the directory it is given, and treats it the same.
 pub const GENERATED_FOLDER: &str = "generated";
 
+/// Field manager of everything that the operator writes to a cluster, and who manages what it makes.
+pub const MANAGER: &str = "weft";
+/// Lease of the replica that writes.
+pub const LEASE: &str = "weft-operator";
+/// Label that says who manages an object; [`MANAGER`] on all that the operator makes.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label of what is made of a Microservice: its name.
+pub const LABEL_MICROSERVICE: &str = "weft.dev/microservice";
+/// Label of what is made of a Gateway: its name.
+pub const LABEL_GATEWAY: &str = "weft.dev/gateway";
+
 /// Name of a destination: one port of one service.
 pub fn destination(namespace: &str, service: &str, port: &str) -> String {
     format!("{namespace}/{service}:{port}")

@@ -5,6 +5,7 @@
 pub mod ca;
 pub mod compile;
 pub mod instances;
+pub mod render;
 pub mod status;
 pub mod validate;
 pub mod world;
