@@ -8,7 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use tracing_subscriber::EnvFilter;
+use weft_core::inject::Template;
 
 /// Weft's operator: watches resources, publishes configuration to proxies and issues their identities.
 #[derive(Clone, Debug, Parser)]
@@ -29,6 +31,27 @@ pub struct Args {
     /// Where metrics, readiness and status are served (plain HTTP); port 0 takes any free one
     #[arg(long, env = "WEFT_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: String,
+
+    /// Image of the proxy that pods and gateways get
+    #[arg(long, env = "WEFT_PROXY_IMAGE", value_name = "IMAGE", default_value = concat!("weft-proxy:", env!("CARGO_PKG_VERSION")))]
+    pub proxy_image: String,
+
+    /// When that image is pulled: `Always`, `IfNotPresent` or `Never`
+    #[arg(long, env = "WEFT_PROXY_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent")]
+    pub proxy_pull_policy: String,
+
+    /// Resources of a proxy, as `resources` of a container in JSON
+    #[arg(
+        long,
+        env = "WEFT_PROXY_RESOURCES",
+        value_name = "JSON",
+        default_value = r#"{"requests":{"cpu":"20m","memory":"32Mi"}}"#
+    )]
+    pub proxy_resources: String,
+
+    /// Which log lines a proxy writes, as in `info` or `info,weft_sidecar=debug`
+    #[arg(long, env = "WEFT_PROXY_LOG", value_name = "FILTER", default_value = "info")]
+    pub proxy_log: String,
 
     /// Life of a proxy's certificate, for tests (`10s`, `5m`, `24h`); default: what the Mesh resource says
     #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION")]
@@ -54,6 +77,8 @@ pub struct Settings {
     pub grpc_addr: SocketAddr,
     /// Admin listener.
     pub admin_addr: SocketAddr,
+    /// What proxies in pods have.
+    pub proxy: Template,
     /// Life of certificates, where it overrides the Mesh resource.
     pub certificate_lifetime: Option<Duration>,
     /// Filter of the log.
@@ -92,6 +117,7 @@ impl Settings {
             state: state.into(),
             grpc_addr: any_port,
             admin_addr: any_port,
+            proxy: Template::default(),
             certificate_lifetime: None,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -107,6 +133,7 @@ impl TryFrom<Args> for Settings {
         let source = note(&mut bad, "--source", parse_source(&args.source));
         let grpc_addr = note(&mut bad, "--grpc-addr", parse_addr(&args.grpc_addr));
         let admin_addr = note(&mut bad, "--admin-addr", parse_addr(&args.admin_addr));
+        let proxy = parse_proxy(&mut bad, &args);
         let certificate_lifetime = args.certificate_lifetime.as_deref().map(parse_lifetime).transpose();
         let certificate_lifetime = note(&mut bad, "--certificate-lifetime", certificate_lifetime);
         note(&mut bad, "--log", EnvFilter::from_str(&args.log).map_err(|error| error.to_string()));
@@ -114,18 +141,23 @@ impl TryFrom<Args> for Settings {
         if args.state.is_empty() {
             bad.push("--state: is empty; name the folder that keeps the operator's state".into());
         }
-        match (source, grpc_addr, admin_addr, certificate_lifetime, log_format) {
+        match (source, grpc_addr.zip(admin_addr), proxy, certificate_lifetime, log_format) {
             (
                 Some(source),
-                Some(grpc_addr),
-                Some(admin_addr),
+                Some((grpc_addr, admin_addr)),
+                Some(proxy),
                 Some(certificate_lifetime),
                 Some(log_format),
-            ) if bad.is_empty() => {
-                let state = PathBuf::from(args.state);
-                let log = args.log;
-                Ok(Self { source, state, grpc_addr, admin_addr, certificate_lifetime, log, log_format })
-            }
+            ) if bad.is_empty() => Ok(Self {
+                source,
+                state: PathBuf::from(args.state),
+                grpc_addr,
+                admin_addr,
+                proxy,
+                certificate_lifetime,
+                log: args.log,
+                log_format,
+            }),
             _ => Err(BadSettings(bad)),
         }
     }
@@ -140,6 +172,34 @@ fn parse_source(text: &str) -> Result<SourceSetting, String> {
         Some(("dir", path)) if !path.is_empty() => Ok(SourceSetting::Dir(path.into())),
         _ => Err(format!("`{text}` is not a source; write dir:PATH")),
     }
+}
+
+fn parse_proxy(bad: &mut Vec<String>, args: &Args) -> Option<Template> {
+    if args.proxy_image.is_empty() {
+        bad.push("--proxy-image: is empty; name the image of weft-proxy".into());
+    }
+    let pull_policy = note(bad, "--proxy-pull-policy", parse_pull_policy(&args.proxy_pull_policy));
+    let resources = note(bad, "--proxy-resources", parse_resources(&args.proxy_resources));
+    note(bad, "--proxy-log", EnvFilter::from_str(&args.proxy_log).map_err(|error| error.to_string()));
+    Some(Template {
+        image: args.proxy_image.clone(),
+        pull_policy: Some(pull_policy?),
+        resources: resources?,
+        log: args.proxy_log.clone(),
+        ..Template::default()
+    })
+}
+
+fn parse_pull_policy(text: &str) -> Result<String, String> {
+    match text {
+        "Always" | "IfNotPresent" | "Never" => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not a pull policy; write Always, IfNotPresent or Never")),
+    }
+}
+
+fn parse_resources(json: &str) -> Result<ResourceRequirements, String> {
+    let example = r#"write for example {"requests":{"cpu":"20m","memory":"32Mi"}}"#;
+    serde_json::from_str(json).map_err(|error| format!("{error}; {example}"))
 }
 
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
@@ -207,11 +267,15 @@ mod tests {
             "1",
             "--log-format",
             "xml",
+            "--proxy-resources",
+            "much",
+            "--proxy-pull-policy",
+            "sometimes",
         ];
         let mut written = args(&[]);
         written.update_from(["weft-operator", "--state", "s"].iter().chain(&flags));
         let text = Settings::try_from(written).unwrap_err().to_string();
-        for flag in ["--source", "--grpc-addr", "--certificate-lifetime", "--log-format"] {
+        for flag in flags.iter().step_by(2) {
             assert!(text.contains(flag), "{flag} missing in {text}");
         }
     }

@@ -13,6 +13,8 @@ pub const PORT_METRICS: u16 = 15090;
 pub const PORT_ADMIN: u16 = 15000;
 /// The operator's gRPC port: identity and configuration.
 pub const PORT_OPERATOR: u16 = 15012;
+/// The operator's admission webhooks.
+pub const PORT_WEBHOOK: u16 = 15017;
 
 /// Why a request was refused, in kebab case (`circuit-open`).
 pub const HEADER_REASON: &str = "x-weft-reason";
@@ -36,10 +38,60 @@ pub const OPERATOR_ACCOUNT: &str = "weft-operator";
 /// namespace) names it as its owner, so that Kubernetes removes all of it once the release is uninstalled. Not a webhook
 /// configuration, which is what people delete in an emergency.
 pub const RELEASE_OWNER: &str = "weft-operator";
+/// Host of the operator's Service: where proxies dial, and the name in the certificate of its webhooks.
+pub const OPERATOR_HOST: &str = "weft-operator.weft-system.svc";
 /// TLS name of the operator's gRPC server.
 pub const OPERATOR_SERVER_NAME: &str = "operator.weft-system.svc";
 /// Trust domain where the Mesh resource names none.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// Label of a namespace and annotation of a pod: whether pods get a proxy, [`INJECT_ENABLED`] or [`INJECT_DISABLED`].
+pub const INJECT: &str = "weft.dev/inject";
+/// Pods get a proxy.
+pub const INJECT_ENABLED: &str = "enabled";
+/// The pod gets none.
+pub const INJECT_DISABLED: &str = "disabled";
+/// Annotation of a pod with a proxy: which version gave it one.
+pub const ANNOTATION_INJECTED: &str = "weft.dev/injected";
+/// Annotation of a pod with a proxy: its service account, the last part of its identity.
+pub const ANNOTATION_ACCOUNT: &str = "weft.dev/account";
+/// Annotation of a pod that asked for a proxy and cannot have one: why.
+pub const ANNOTATION_NOT_INJECTED: &str = "weft.dev/not-injected";
+/// Prefix of the annotations by which a pod sets what its proxy does.
+pub const CONFIG_PREFIX: &str = "config.weft.dev/";
+/// Namespaces whose pods never get a proxy.
+pub const NEVER_INJECTED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE];
+
+/// Container of the proxy.
+pub const CONTAINER_PROXY: &str = "weft-proxy";
+/// Container that redirects a pod's traffic through its proxy.
+pub const CONTAINER_INIT: &str = "weft-init";
+/// User and group of the proxy: its own traffic is not redirected.
+pub const PROXY_UID: u32 = 1337;
+/// Volume with the proxy's token and the roots of the mesh.
+pub const VOLUME_IDENTITY: &str = "weft-identity";
+/// Where the proxy finds that volume.
+pub const IDENTITY_FOLDER: &str = "/var/run/weft";
+/// The token in that folder.
+pub const TOKEN_FILE: &str = "token";
+/// Audience of the token.
+pub const TOKEN_AUDIENCE: &str = "weft";
+/// `ConfigMap` with the roots of the mesh, one in every namespace that has proxies.
+pub const ROOTS_CONFIG_MAP: &str = "weft-roots";
+/// The roots in that `ConfigMap` and folder, PEM.
+pub const ROOTS_FILE: &str = "roots.pem";
+/// Path on the health port under which the proxy asks the application in place of the kubelet:
+/// `/probe/<container>/<liveness|readiness|startup>`.
+pub const PROBE_PATH: &str = "/probe";
+
+/// Path of the webhook that gives pods their proxy.
+pub const PATH_MUTATE: &str = "/mutate";
+/// Path of the webhook that refuses resources that cannot work.
+pub const PATH_VALIDATE: &str = "/validate";
+/// `MutatingWebhookConfiguration` of the chart.
+pub const MUTATING_WEBHOOK: &str = "weft-injector";
+/// `ValidatingWebhookConfiguration` of the chart.
+pub const VALIDATING_WEBHOOK: &str = "weft-validator";
 
 /// Folder in the state folder whose `*.yaml` files are manifests too: what `weft run` makes itself, such as the Secret of
 /// a self-signed certificate. The operator reads it beside the directory it is given, and treats it the same.
