@@ -107,6 +107,15 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const LABEL_MICROSERVICE: &str = "weft.dev/microservice";
 /// Label of what is made of a Gateway: its name.
 pub const LABEL_GATEWAY: &str = "weft.dev/gateway";
+/// Annotation of a Gateway, after [`CONFIG_PREFIX`]: type of its Service.
+pub const CONFIG_SERVICE_TYPE: &str = "service-type";
+/// Annotation of a Gateway, after [`CONFIG_PREFIX`]: how many instances it has.
+pub const CONFIG_REPLICAS: &str = "replicas";
+
+/// Where a gateway's proxy listens in its pod for a port of its Gateway: nobody but root may listen below 1024.
+pub const fn gateway_port(port: u16) -> u16 {
+    if port < 1024 { port + 10_000 } else { port }
+}
 
 /// Name of a destination: one port of one service.
 pub fn destination(namespace: &str, service: &str, port: &str) -> String {

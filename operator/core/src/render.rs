@@ -7,11 +7,13 @@
 //! every pod. Only a gateway's Deployment is complete, since its container is the proxy.
 
 mod deployment;
+mod gateway;
 
 mod microservice;
 mod probes;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde::Serialize;
@@ -20,6 +22,7 @@ use weft_api::names::{LABEL_GATEWAY, LABEL_MANAGED_BY, LABEL_MICROSERVICE, MANAG
 use weft_crds::defaults::NAME_LABEL;
 use weft_crds::{GATEWAY_GROUP, GROUP, VERSION};
 
+use crate::inject::Template;
 use crate::world::{Name, ObjectKind, ObjectRef, World};
 
 /// Kinds of objects that the operator makes, in the order in which they are applied.
@@ -79,16 +82,42 @@ pub struct Rendered {
     pub objects: Vec<Owned>,
 }
 
-/// What a Microservice needs; nothing where it is not there, is of another kind, or (standalone) has no uid.
-pub fn of(world: &World, reference: &ObjectRef) -> Option<Rendered> {
-    let service = match reference.kind {
-        ObjectKind::Microservice => world.microservice(&reference.name)?,
-        _ => return None,
-    };
-    let owner = Owner::new(reference, &service.metadata)?;
-    let make = |workload| microservice::objects(&owner, service, workload);
-    let objects = service.spec.workload.as_ref().map(make).unwrap_or_default();
-    Some(Rendered { uid: owner.uid, objects })
+/// Why what a resource needs cannot be made in the cluster. Prints as `message; remedy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// One word in upper camel case, stable.
+    pub reason: String,
+    /// What is in the way.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.remedy)
+    }
+}
+
+/// What a Microservice or Gateway needs; nothing where it is not there, is of another kind, or (standalone) has no uid.
+/// An obstacle where it asks for what cannot be.
+pub fn of(world: &World, reference: &ObjectRef, template: &Template) -> Option<Result<Rendered, Obstacle>> {
+    match reference.kind {
+        ObjectKind::Microservice => {
+            let service = world.microservice(&reference.name)?;
+            let owner = Owner::new(reference, &service.metadata)?;
+            let make = |workload| microservice::objects(&owner, service, workload);
+            let objects = service.spec.workload.as_ref().map(make).unwrap_or_default();
+            Some(Ok(Rendered { uid: owner.uid, objects }))
+        }
+        ObjectKind::Gateway => {
+            let gateway = world.gateway(&reference.name)?;
+            let owner = Owner::new(reference, &gateway.metadata)?;
+            let objects = gateway::objects(&owner, gateway, template);
+            Some(objects.map(|objects| Rendered { uid: owner.uid, objects }))
+        }
+        _ => None,
+    }
 }
 
 /// Whose the objects are.

@@ -5,6 +5,7 @@
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use weft_api::names::gateway_port;
 use weft_api::v1;
 use weft_crds::gateway::{Gateway, Listener, ListenerProtocol, TlsMode};
 
@@ -47,7 +48,8 @@ pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Ve
         let routes_name = format!("{name}/{}", listener.name);
         listeners.push(v1::GatewayListener {
             name: listener.name.clone(),
-            listen: bound.map_or_else(|| format!("0.0.0.0:{}", listener.port), ToString::to_string),
+            listen: bound
+                .map_or_else(|| format!("0.0.0.0:{}", gateway_port(listener.port)), ToString::to_string),
             tls,
             hostname: listener.hostname.clone().unwrap_or_default().to_ascii_lowercase(),
             routes: routes_name.clone(),

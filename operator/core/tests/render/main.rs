@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weft_core::inject::Template;
 use weft_core::render;
 use weft_core::world::{Change, Object, ObjectRef, World};
 use weft_crds::manifest;
@@ -35,7 +36,29 @@ fn nothing_is_made_of_a_resource_that_no_cluster_holds() {
         metadata: {name: order}\nspec: {workload: {image: i}, ports: [{name: http, port: 80}]}\n",
         "",
     );
-    assert_eq!(render::of(&world, &reference), None);
+    assert_eq!(render::of(&world, &reference, &Template::default()), None);
+}
+
+#[test]
+fn an_annotation_that_cannot_be_is_named_with_its_remedy() {
+    for (name, value, remedy) in [
+        ("service-type", "Cluster", "LoadBalancer, NodePort, ClusterIP"),
+        ("replicas", "many", "a number from 0 to 100"),
+        ("replicas", "101", "a number from 0 to 100"),
+    ] {
+        let (world, reference) = world(
+            &format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata:\n  name: edge\n  \
+                 annotations: {{config.weft.dev/{name}: '{value}'}}\nspec: {{gatewayClassName: weft, \
+                 listeners: [{{name: web, port: 80, protocol: HTTP}}]}}\n"
+            ),
+            "u1",
+        );
+        let obstacle = render::of(&world, &reference, &Template::default()).unwrap().unwrap_err();
+        assert_eq!(obstacle.reason, "InvalidParameters");
+        let text = obstacle.to_string();
+        assert!(text.contains(name) && text.contains(value) && text.contains(remedy), "{text}");
+    }
 }
 
 fn folder() -> PathBuf {
@@ -46,7 +69,7 @@ fn check(case: &Path) -> Option<String> {
     let text = fs::read_to_string(case).unwrap();
     let input = text.split("---\n").next().unwrap();
     let (world, reference) = world(input, "5a1e3f0c-0000-4000-8000-000000000001");
-    let rendered = render::of(&world, &reference).unwrap();
+    let rendered = render::of(&world, &reference, &Template::default()).unwrap().unwrap();
     let bodies = rendered.objects.iter().map(|object| yaml(&object.body));
     let documents: Vec<String> = std::iter::once(input.to_owned()).chain(bodies).collect();
     let got = documents.join("---\n");
