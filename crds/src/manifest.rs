@@ -116,6 +116,16 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     parsed
 }
 
+/// Reads one object as the API server gives it: the object, or everything that is wrong with it. Unknown fields of kinds
+/// that are not ours are kept in it.
+pub fn read(value: &Value) -> Result<Object, Vec<Violation>> {
+    let id = identify(value);
+    let Some(reading) = object::read(&id.api_version, &id.kind, value) else {
+        return Err(vec![unknown_kind(&id).1]);
+    };
+    reading.object.ok_or(reading.errors)
+}
+
 /// Where a field stands of the object that begins in that line ([`Source::line`]), or the block around it: for what is
 /// found wrong only with other objects beside it.
 pub fn locate(text: &str, line: u64, field: &FieldPath) -> Option<Position> {

@@ -28,7 +28,8 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn new(field: FieldPath, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A violation.
+    pub fn new(field: FieldPath, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { field, message: message.into(), remedy: remedy.into() }
     }
 }

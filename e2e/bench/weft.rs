@@ -122,6 +122,8 @@ fn instance(
         ready: true,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: Sha256::digest(token(service)).map(|byte| format!("{byte:02x}")).as_slice().concat(),
     }
 }

@@ -249,6 +249,8 @@ fn blank(service: &str, name: &str, role: Role) -> Instance {
         ready: true,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: String::new(),
     }
 }

@@ -27,6 +27,7 @@ use crate::server::{ConfigService, Grpc, IdentityService, ServerTls, server_tls}
 use crate::settings::{Settings, SourceSetting};
 use crate::source::Source;
 use crate::source::dir::Dir;
+use crate::source::kube::Kube;
 
 /// How long open requests may take once the operator stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -53,8 +54,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let listener = bind(settings.grpc_addr).await?;
     let admin_listener = bind(settings.admin_addr).await?;
-    std::fs::create_dir_all(&settings.state)
-        .with_context(|| format!("state folder {} cannot be made", settings.state.display()))?;
+    if let Some(state) = &settings.state {
+        std::fs::create_dir_all(state)
+            .with_context(|| format!("state folder {} cannot be made", state.display()))?;
+    }
     let (ready, is_ready) = watch::channel(false);
     let (grpc, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
     info!(version = env!("CARGO_PKG_VERSION"), %grpc, %admin, "operator started");
@@ -63,13 +66,30 @@ pub async fn run(
 
     let stop = stopping.child_token();
     let metrics = Arc::new(Metrics::new()?);
+    let source = open_source(&settings, &metrics).await?;
     let mut tasks = JoinSet::new();
-    let decisions = start(&settings, &metrics, &mut tasks, &stop);
+    let decisions = start(&settings, source, &metrics, &mut tasks, &stop);
     let admin = Admin { hub: decisions.hub.clone(), metrics: Arc::clone(&metrics), ready: is_ready };
     let admin = admin.serve(admin_listener, stop.clone());
     tasks.spawn(async { admin.await.context("admin listener") });
     tasks.spawn(serve(decisions, listener, ready, stop.clone()));
     supervise(tasks, stop).await
+}
+
+/// The one place where a cluster and a directory part: all that differs follows from the source.
+async fn open_source(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Source> {
+    Ok(match &settings.source {
+        SourceSetting::Dir(manifests) => {
+            let state = settings.state.clone().context("--state is not given")?;
+            Source::Dir(Dir::new(manifests.clone(), state))
+        }
+        SourceSetting::Kube => {
+            let kube = Kube::connect(Arc::clone(metrics)).await;
+            Source::Kube(
+                kube.context("no cluster: neither KUBECONFIG nor a pod's service account leads to one")?,
+            )
+        }
+    })
 }
 
 /// What the reconciler decides, for those who carry it out.
@@ -85,17 +105,19 @@ struct Decisions {
 /// Starts the reconciler and the source that feeds it.
 fn start(
     settings: &Settings,
+    source: Source,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
     stop: &CancellationToken,
 ) -> Decisions {
     let (hub, events) = Hub::new();
-    let store = Arc::new(Store::open(&settings.state));
+    let store = Arc::new(Store::open(settings.state.as_deref()));
     let (say_tokens, tokens) = watch::channel(JoinTokens::default());
     let (say_wanted, wanted_keys) = watch::channel(Vec::new());
     let (say_in_force, in_force) = oneshot::channel();
     let outlets = Outlets {
         state: settings.state.clone(),
+        in_cluster: source.client().is_some(),
         certificate_lifetime: settings.certificate_lifetime,
         tokens: say_tokens,
         wanted_keys: say_wanted,
@@ -103,9 +125,6 @@ fn start(
         metrics: Arc::clone(metrics),
     };
     let reconciler = Reconciler::new(outlets, store.all()).run(events, stop.clone());
-    let source = match &settings.source {
-        SourceSetting::Dir(manifests) => Source::Dir(Dir::new(manifests.clone(), settings.state.clone())),
-    };
     let source = source.run(hub.clone(), stop.clone());
     tasks.spawn(async {
         reconciler.await;

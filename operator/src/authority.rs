@@ -1,4 +1,4 @@
-//! The certificate authority with its files: `ca.pem` (secret, mode 0600) keeps it over restarts, `roots.pem` is what
+//! The certificate authority with its files, where there is a folder for them: `ca.pem` (secret, mode 0600) keeps it over restarts, `roots.pem` is what
 //! proxies start from. Signing itself is `weft_core::ca`; who may ask is `attest`.
 
 use std::fs;
@@ -23,7 +23,7 @@ const OWN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// The authority of this mesh.
 pub(crate) struct Authority {
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     ca: ArcSwap<Ca>,
     identity: ArcSwap<Identity>,
     lifetime: Option<Duration>,
@@ -61,16 +61,20 @@ pub(crate) enum AuthorityError {
 }
 
 impl Authority {
-    /// The authority kept in `folder`, or a new one where there is none.
+    /// The authority kept in `folder`, or a new one where there is none. Without a folder it ends with the operator.
     pub(crate) fn open(
-        folder: &Path,
+        folder: Option<&Path>,
         mesh: &MeshSpec,
         lifetime: Option<Duration>,
         now: i64,
     ) -> Result<Self, AuthorityError> {
         let MeshSpec { trust_domain, identity, .. } = mesh;
-        let path = folder.join("ca.pem");
-        let ca = match fs::read_to_string(&path) {
+        let path = folder.unwrap_or(Path::new("")).join("ca.pem");
+        let kept = match folder {
+            Some(_) => fs::read_to_string(&path),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let ca = match kept {
             Ok(pem) => {
                 check_trust_domain(&path, &pem, trust_domain)?;
                 Ca::from_pem(trust_domain, &pem)?
@@ -81,7 +85,8 @@ impl Authority {
             Err(source) => return Err(AuthorityError::File { path, done: "read", source }),
         };
         let identity = ArcSwap::from_pointee(identity.clone());
-        let authority = Self { folder: folder.to_owned(), ca: ArcSwap::from_pointee(ca), identity, lifetime };
+        let authority =
+            Self { folder: folder.map(Path::to_owned), ca: ArcSwap::from_pointee(ca), identity, lifetime };
         authority.turn_over(now)?;
         authority.keep(&authority.ca.load())?;
         Ok(authority)
@@ -91,7 +96,7 @@ impl Authority {
     pub(crate) fn configure(&self, trust_domain: &str, identity: &Identity) -> Result<(), AuthorityError> {
         let kept = self.trust_domain();
         if kept != trust_domain {
-            let path = self.folder.join("ca.pem");
+            let path = self.folder.clone().unwrap_or_default().join("ca.pem");
             return Err(AuthorityError::TrustDomain { path, kept, wanted: trust_domain.to_owned() });
         }
         if **self.identity.load() != *identity {
@@ -151,8 +156,9 @@ impl Authority {
     }
 
     fn keep(&self, ca: &Ca) -> Result<(), AuthorityError> {
-        write_whole(&self.folder.join("ca.pem"), 0o600, &ca.to_pem())?;
-        write_whole(&self.folder.join("roots.pem"), 0o644, &ca.roots_pem())
+        let Some(folder) = &self.folder else { return Ok(()) };
+        write_whole(&folder.join("ca.pem"), 0o600, &ca.to_pem())?;
+        write_whole(&folder.join("roots.pem"), 0o644, &ca.roots_pem())
     }
 }
 
@@ -197,7 +203,7 @@ mod tests {
 
     fn open(folder: &Path, trust_domain: &str) -> Result<Authority, AuthorityError> {
         let mesh = MeshSpec { trust_domain: trust_domain.into(), ..MeshSpec::default() };
-        Authority::open(folder, &mesh, None, NOW)
+        Authority::open(Some(folder), &mesh, None, NOW)
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     pub(crate) config_rejected: IntCounter,
     pub(crate) jwks_fetch: IntCounterVec,
     pub(crate) resources: IntGaugeVec,
+    pub(crate) watch_failing: IntGaugeVec,
 }
 
 impl Metrics {
@@ -58,6 +59,10 @@ impl Metrics {
                 Opts::new("weft_operator_resources", "Resources in force"),
                 &["kind"],
             )?,
+            watch_failing: IntGaugeVec::new(
+                Opts::new("weft_operator_watch_failing", "Watches of the API server that fail now"),
+                &["kind"],
+            )?,
             registry,
         };
         metrics.register()?;
@@ -75,7 +80,8 @@ impl Metrics {
         registry.register(Box::new(self.handshakes_refused.clone()))?;
         registry.register(Box::new(self.config_rejected.clone()))?;
         registry.register(Box::new(self.jwks_fetch.clone()))?;
-        registry.register(Box::new(self.resources.clone()))
+        registry.register(Box::new(self.resources.clone()))?;
+        registry.register(Box::new(self.watch_failing.clone()))
     }
 
     /// All of it in the Prometheus text format.
@@ -103,7 +109,9 @@ mod tests {
         for family in [&metrics.sign_refused, &metrics.jwks_fetch] {
             family.with_label_values(&["x"]).inc();
         }
-        metrics.resources.with_label_values(&["x"]).set(1);
+        for family in [&metrics.resources, &metrics.watch_failing] {
+            family.with_label_values(&["x"]).set(1);
+        }
         let text = metrics.text().unwrap();
         let (mut rows, mut lines) = (Vec::new(), text.lines());
         while let Some(line) = lines.next() {
@@ -115,7 +123,7 @@ mod tests {
             let labels = labels(lines.next().unwrap());
             rows.push(format!("| `{name}` | {kind} | {labels} | {help} |"));
         }
-        assert_eq!(rows.len(), 10, "a metric of the table above is not touched by this test");
+        assert_eq!(rows.len(), 11, "a metric of the table above is not touched by this test");
         let rows = rows.join("\n");
         let table = format!("| what it says |\n|---|---|---|---|\n{rows}\n\n");
         assert!(include_str!("../README.md").contains(&table), "operator/README.md lacks these rows\n{rows}");

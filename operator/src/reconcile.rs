@@ -3,6 +3,7 @@
 //! Compiling and judging are `weft-core`'s; there is no IO on this path but the authority's first start.
 
 mod admit;
+mod changes;
 mod inspect;
 mod keys;
 
@@ -44,6 +45,10 @@ pub(crate) struct Reconciler {
     keys: BTreeMap<String, Keys>,
     problems: BTreeMap<Part, Vec<Problem>>,
     loaded: BTreeSet<Part>,
+    /// All that a cluster holds has been told.
+    synced: bool,
+    /// Destinations that key sets are fetched from.
+    key_destinations: BTreeSet<String>,
     authority: Option<Arc<Authority>>,
     outlets: Outlets,
 }
@@ -51,7 +56,9 @@ pub(crate) struct Reconciler {
 /// What the reconciler needs from outside, and where its decisions go.
 pub(crate) struct Outlets {
     /// Folder of the authority.
-    pub(crate) state: PathBuf,
+    pub(crate) state: Option<PathBuf>,
+    /// Whether the source is a cluster.
+    pub(crate) in_cluster: bool,
     /// Life of certificates, where it overrides the Mesh resource.
     pub(crate) certificate_lifetime: Option<Duration>,
     /// Join tokens in force.
@@ -67,13 +74,15 @@ impl Reconciler {
     /// Knows nothing but the key sets that an earlier operator fetched.
     pub(crate) fn new(outlets: Outlets, kept_keys: Vec<(String, Keys)>) -> Self {
         let mut reconciler = Self {
-            world: World::default(),
+            world: if outlets.in_cluster { World::in_cluster() } else { World::default() },
             publish: Publish::default(),
             status: StatusWriter::print(),
             objects: BTreeSet::new(),
             keys: BTreeMap::new(),
             problems: BTreeMap::new(),
             loaded: BTreeSet::new(),
+            synced: false,
+            key_destinations: BTreeSet::new(),
             authority: None,
             outlets,
         };
@@ -109,6 +118,8 @@ impl Reconciler {
                 self.accept(Part::Instances, vec![Change::ReplaceInstances(instances)]);
             }
             Event::Loaded(Loaded::Problems(part, problems)) => self.reject(part, problems),
+            Event::Loaded(Loaded::Changes(changes)) => self.take_changes(changes),
+            Event::Loaded(Loaded::Synced) => self.take_sync(),
             Event::Keys { name, keys } => self.take_keys(name, keys),
             Event::Open(open) => self.open(*open),
             Event::Want { stream, destinations } => {
@@ -127,6 +138,10 @@ impl Reconciler {
         for change in changes {
             affected.merge(self.world.apply(change));
         }
+        self.carry_out(affected);
+    }
+
+    fn carry_out(&mut self, affected: Affected) {
         for workload in &affected.workloads {
             for instance in self.publish.served(workload) {
                 self.compile_own(&instance);

@@ -2,7 +2,7 @@
 //! the environment. [`Args`] is what was written, [`Settings`] what it means; the way between them finds all mistakes
 //! and reports them together. What can change while the operator runs is in the resources, not here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use weft_core::inject::Template;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "weft-operator", version)]
 pub struct Args {
-    /// Where resources come from: `dir:PATH` reads the *.yaml files of a directory
+    /// Where resources come from: `kube` watches a cluster, `dir:PATH` reads the *.yaml files of a directory
     #[arg(long, env = "WEFT_SOURCE", value_name = "SOURCE")]
     pub source: String,
 
-    /// Folder that keeps the certificate authority (ca.pem, roots.pem) and holds instances.json; made where missing
+    /// Folder that keeps what outlives a restart, made where missing; needed with `dir:PATH`
     #[arg(long, env = "WEFT_STATE", value_name = "DIR")]
-    pub state: String,
+    pub state: Option<String>,
 
     /// Where proxies get identities and configuration (gRPC with TLS); port 0 takes any free one
     #[arg(long, env = "WEFT_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15012")]
@@ -53,6 +53,18 @@ pub struct Args {
     #[arg(long, env = "WEFT_PROXY_LOG", value_name = "FILTER", default_value = "info")]
     pub proxy_log: String,
 
+    /// Where the API server asks its webhooks (HTTPS), with `kube`; port 0 takes any free one
+    #[arg(long, env = "WEFT_WEBHOOK_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15017")]
+    pub webhook_addr: String,
+
+    /// Name of the operator's own pod, with `kube`; default: the host's name
+    #[arg(long, env = "WEFT_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// Address of the operator's own pod, under which other replicas reach it, with `kube`
+    #[arg(long, env = "WEFT_POD_IP", value_name = "IP")]
+    pub pod_ip: Option<String>,
+
     /// Life of a proxy's certificate, for tests (`10s`, `5m`, `24h`); default: what the Mesh resource says
     #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION")]
     pub certificate_lifetime: Option<String>,
@@ -71,14 +83,20 @@ pub struct Args {
 pub struct Settings {
     /// Where resources come from.
     pub source: SourceSetting,
-    /// Folder for the certificate authority and the instances.
-    pub state: PathBuf,
+    /// Folder for what outlives a restart; none only in a cluster.
+    pub state: Option<PathBuf>,
     /// gRPC listener.
     pub grpc_addr: SocketAddr,
     /// Admin listener.
     pub admin_addr: SocketAddr,
     /// What proxies in pods have.
     pub proxy: Template,
+    /// Listener of the webhooks; there is one in a cluster only.
+    pub webhook_addr: SocketAddr,
+    /// Name of the operator's own pod.
+    pub pod_name: String,
+    /// Address of the operator's own pod; loopback where it is not known.
+    pub pod_ip: IpAddr,
     /// Life of certificates, where it overrides the Mesh resource.
     pub certificate_lifetime: Option<Duration>,
     /// Filter of the log.
@@ -92,6 +110,8 @@ pub struct Settings {
 pub enum SourceSetting {
     /// The manifests in a directory.
     Dir(PathBuf),
+    /// The cluster that the kubeconfig or the pod's service account leads to.
+    Kube,
 }
 
 /// Format of the log.
@@ -114,10 +134,13 @@ impl Settings {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             source: SourceSetting::Dir(manifests.into()),
-            state: state.into(),
+            state: Some(state.into()),
             grpc_addr: any_port,
             admin_addr: any_port,
             proxy: Template::default(),
+            webhook_addr: any_port,
+            pod_name: "weft-operator".into(),
+            pod_ip: any_port.ip(),
             certificate_lifetime: None,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -134,32 +157,32 @@ impl TryFrom<Args> for Settings {
         let grpc_addr = note(&mut bad, "--grpc-addr", parse_addr(&args.grpc_addr));
         let admin_addr = note(&mut bad, "--admin-addr", parse_addr(&args.admin_addr));
         let proxy = parse_proxy(&mut bad, &args);
+        let webhook_addr = note(&mut bad, "--webhook-addr", parse_addr(&args.webhook_addr));
+        let pod_ip = note(&mut bad, "--pod-ip", parse_ip(args.pod_ip.as_deref()));
         let certificate_lifetime = args.certificate_lifetime.as_deref().map(parse_lifetime).transpose();
         let certificate_lifetime = note(&mut bad, "--certificate-lifetime", certificate_lifetime);
         note(&mut bad, "--log", EnvFilter::from_str(&args.log).map_err(|error| error.to_string()));
         let log_format = note(&mut bad, "--log-format", parse_format(&args.log_format));
-        if args.state.is_empty() {
-            bad.push("--state: is empty; name the folder that keeps the operator's state".into());
+        let state = args.state.filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        if state.is_none() && !matches!(source, Some(SourceSetting::Kube)) {
+            bad.push("--state: is not given; name the folder that keeps the operator's state".into());
         }
-        match (source, grpc_addr.zip(admin_addr), proxy, certificate_lifetime, log_format) {
-            (
-                Some(source),
-                Some((grpc_addr, admin_addr)),
-                Some(proxy),
-                Some(certificate_lifetime),
-                Some(log_format),
-            ) if bad.is_empty() => Ok(Self {
-                source,
-                state: PathBuf::from(args.state),
-                grpc_addr,
-                admin_addr,
-                proxy,
-                certificate_lifetime,
+        let all = || {
+            Some(Self {
+                source: source?,
+                state,
+                grpc_addr: grpc_addr?,
+                admin_addr: admin_addr?,
+                webhook_addr: webhook_addr?,
+                pod_name: args.pod_name.filter(|name| !name.is_empty()).unwrap_or_else(host_name),
+                pod_ip: pod_ip?,
+                proxy: proxy?,
+                certificate_lifetime: certificate_lifetime?,
                 log: args.log,
-                log_format,
-            }),
-            _ => Err(BadSettings(bad)),
-        }
+                log_format: log_format?,
+            })
+        };
+        if bad.is_empty() { all().ok_or(BadSettings(bad)) } else { Err(BadSettings(bad)) }
     }
 }
 
@@ -170,7 +193,8 @@ fn note<T>(bad: &mut Vec<String>, flag: &str, parsed: Result<T, String>) -> Opti
 fn parse_source(text: &str) -> Result<SourceSetting, String> {
     match text.split_once(':') {
         Some(("dir", path)) if !path.is_empty() => Ok(SourceSetting::Dir(path.into())),
-        _ => Err(format!("`{text}` is not a source; write dir:PATH")),
+        None if text == "kube" => Ok(SourceSetting::Kube),
+        _ => Err(format!("`{text}` is not a source; write kube or dir:PATH")),
     }
 }
 
@@ -200,6 +224,18 @@ fn parse_pull_policy(text: &str) -> Result<String, String> {
 fn parse_resources(json: &str) -> Result<ResourceRequirements, String> {
     let example = r#"write for example {"requests":{"cpu":"20m","memory":"32Mi"}}"#;
     serde_json::from_str(json).map_err(|error| format!("{error}; {example}"))
+}
+
+fn parse_ip(text: Option<&str>) -> Result<IpAddr, String> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Ipv4Addr::LOCALHOST.into()) };
+    text.parse().map_err(|_| format!("`{text}` is not an IP address"))
+}
+
+/// In a pod the host's name is the pod's.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "weft-operator".to_owned() } else { name.to_owned() }
 }
 
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
@@ -254,6 +290,22 @@ mod tests {
         assert_eq!(settings.grpc_addr.to_string(), "127.0.0.1:15012");
         assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:15014");
         assert_eq!(settings.certificate_lifetime, None);
+    }
+
+    #[test]
+    fn a_cluster_needs_no_state_folder_and_a_directory_does() {
+        let of = |flags: &[&str]| {
+            Settings::try_from(Args::try_parse_from(["weft-operator"].iter().chain(flags)).unwrap())
+        };
+        let kube =
+            of(&["--source", "kube", "--pod-name", "weft-operator-1", "--pod-ip", "10.0.0.7"]).unwrap();
+        assert_eq!((kube.source, kube.state), (SourceSetting::Kube, None));
+        assert_eq!(
+            (kube.pod_name.as_str(), kube.pod_ip.to_string().as_str()),
+            ("weft-operator-1", "10.0.0.7")
+        );
+        assert!(of(&["--source", "dir:shop"]).unwrap_err().to_string().contains("--state"));
+        assert!(of(&["--source", "kube", "--pod-ip", "here"]).unwrap_err().to_string().contains("--pod-ip"));
     }
 
     #[test]

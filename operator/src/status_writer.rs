@@ -75,6 +75,7 @@ fn conditions(status: &Status) -> Vec<Condition> {
         Status::Mesh(status) => status.conditions.iter().map(condition).collect(),
         Status::Gateway(status) => status.conditions.iter().map(condition).collect(),
         Status::Route(status) => of_parents(status),
+        Status::GatewayClass(status) => status.conditions.iter().map(condition).collect(),
     }
 }
 

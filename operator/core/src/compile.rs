@@ -28,7 +28,7 @@ use resource::{Body, Set};
 pub fn own(world: &World, instance: &InstanceRef) -> Vec<v1::Resource> {
     let mut set = Set::default();
     match role(world, instance) {
-        Some(Role::Service) => service(world, instance, &mut set),
+        Some(Role::Service | Role::Bare) => service(world, instance, &mut set),
         Some(Role::Gateway) => gateway_itself(world, instance, &mut set),
         None => {}
     }

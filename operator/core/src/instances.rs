@@ -2,6 +2,9 @@
 //! the `weft run` supervisor standalone. Standalone they travel in `instances.json` in the state folder, written whole
 //! and renamed into place by the supervisor, watched by the operator. Says nothing of policy.
 
+pub mod pod;
+pub mod slice;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,6 +25,9 @@ pub enum Role {
     Service,
     /// `weft-proxy gateway`.
     Gateway,
+    /// An application with its sidecar that is no part of a service: a pod of the mesh that no Microservice selects.
+    /// Its workload is named after its service account.
+    Bare,
 }
 
 /// One running (or starting) copy of a service or gateway.
@@ -55,6 +61,12 @@ pub struct Instance {
     /// Zone, for preference of near endpoints.
     #[serde(default)]
     pub zone: String,
+    /// Service account it runs as, which is its identity; empty: that of its service or gateway.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub account: String,
+    /// Its proxy runs as another workload, whose pod it is too: here it only takes requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// Standalone: SHA-256 of the join token, lower-case hex. The token itself is in the proxy's environment only.
     #[serde(default)]
     pub token_sha256: String,

@@ -6,12 +6,14 @@
 
 pub mod condition;
 pub mod gateway;
+pub mod gateway_class;
 pub mod mesh;
 pub mod microservice;
 pub mod route;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use weft_crds::gateway::GatewayStatus;
+use weft_crds::gateway_class::GatewayClassStatus;
 use weft_crds::gateway_meta::RouteStatus;
 use weft_crds::mesh::MeshStatus;
 use weft_crds::microservice::MicroserviceStatus;
@@ -29,6 +31,8 @@ pub enum Status {
     Gateway(GatewayStatus),
     /// Of an HTTPRoute or GRPCRoute.
     Route(RouteStatus),
+    /// Of a `GatewayClass`.
+    GatewayClass(GatewayClassStatus),
 }
 
 impl Status {
@@ -38,6 +42,7 @@ impl Status {
             Self::Microservice(status) => &status.conditions,
             Self::Mesh(status) => &status.conditions,
             Self::Gateway(status) => &status.conditions,
+            Self::GatewayClass(status) => &status.conditions,
             Self::Route(status) => {
                 status.parents.first().map(|parent| parent.conditions.as_slice()).unwrap_or_default()
             }
@@ -57,7 +62,8 @@ pub fn of(world: &World, reference: &ObjectRef, now_unix: i64) -> Option<Status>
         ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
             route::of(world, reference, now_unix).map(Status::Route)
         }
-        ObjectKind::ReferenceGrant | ObjectKind::Secret => None,
+        ObjectKind::GatewayClass => Some(Status::GatewayClass(gateway_class::of(world, reference, now_unix))),
+        ObjectKind::ReferenceGrant | ObjectKind::Secret | ObjectKind::Service | ObjectKind::Namespace => None,
     }
 }
 

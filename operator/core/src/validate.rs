@@ -73,7 +73,11 @@ pub fn object(world: &World, reference: &ObjectRef) -> Vec<Problem> {
         ObjectKind::Mesh => mesh(world, &mut found),
         ObjectKind::Gateway => gateway::check(world, &reference.name, &mut found),
         ObjectKind::HttpRoute | ObjectKind::GrpcRoute => route::check(world, reference, &mut found),
-        ObjectKind::ReferenceGrant | ObjectKind::Secret => {}
+        ObjectKind::ReferenceGrant
+        | ObjectKind::Secret
+        | ObjectKind::GatewayClass
+        | ObjectKind::Service
+        | ObjectKind::Namespace => {}
     }
     found.problems
 }

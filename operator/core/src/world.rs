@@ -8,23 +8,29 @@ pub mod affected;
 pub mod lookup;
 pub mod object;
 pub mod route;
+pub mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use weft_api::v1;
 use weft_crds::gateway::Gateway;
+use weft_crds::gateway_class::GatewayClass;
 use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
 use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
 use weft_crds::microservice::Microservice;
 use weft_crds::reference_grant::ReferenceGrant;
+use weft_crds::validate::Violation;
 
 use crate::instances::Instance;
+use crate::instances::pod::Pod;
+use crate::instances::slice::Slice;
 use crate::status::Status;
 pub use affected::Affected;
 pub use object::{InstanceRef, Name, Object, ObjectKind, ObjectRef};
 pub use route::RouteView;
+pub use service::Service;
 
 /// Everything the operator knows. The same changes in any order give the same world, as long as those to one thing
 /// keep theirs.
@@ -37,6 +43,13 @@ pub struct World {
     pub(crate) grpc_routes: BTreeMap<Name, GrpcRoute>,
     pub(crate) grants: BTreeMap<Name, ReferenceGrant>,
     pub(crate) secrets: BTreeMap<Name, Secret>,
+    pub(crate) services: BTreeMap<Name, Service>,
+    pub(crate) classes: BTreeMap<Name, GatewayClass>,
+    pub(crate) namespaces: BTreeMap<Name, Namespace>,
+    /// Objects whose newest form cannot be read, with what is wrong with it. What is in force is an earlier form, if any.
+    pub(crate) invalid: BTreeMap<ObjectRef, Invalid>,
+    pub(crate) pods: BTreeMap<Name, Pod>,
+    pub(crate) slices: BTreeMap<Name, Slice>,
     /// Key sets that were fetched, by the name that compiled config gives them.
     pub(crate) keys: BTreeMap<String, v1::Keys>,
     pub(crate) instances: BTreeMap<Name, BTreeMap<String, Instance>>,
@@ -44,6 +57,16 @@ pub struct World {
     generations: BTreeMap<ObjectRef, i64>,
     pub(crate) statuses: BTreeMap<ObjectRef, Status>,
     no_mesh: MeshSpec,
+    in_cluster: bool,
+}
+
+/// Why the newest form of an object is not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Generation of that form.
+    pub generation: i64,
+    /// What is wrong with it, with field and remedy.
+    pub violations: Vec<Violation>,
 }
 
 /// Something new about one thing.
@@ -53,6 +76,27 @@ pub enum Change {
     Upsert(Box<Object>),
     /// The object is gone.
     Remove(ObjectRef),
+    /// The object is there, but its newest form cannot be read: an earlier one stays in force.
+    Invalid {
+        /// Which.
+        reference: ObjectRef,
+        /// Why.
+        invalid: Invalid,
+    },
+    /// A pod is like this, or gone. Instances follow from pods and slices where these are told.
+    Pod {
+        /// Which.
+        name: Name,
+        /// What it is like now.
+        pod: Option<Pod>,
+    },
+    /// An `EndpointSlice` is like this, or gone.
+    Slice {
+        /// Which.
+        name: Name,
+        /// What it says now.
+        slice: Option<Slice>,
+    },
     /// These are now the instances of one service or gateway.
     Instances {
         /// Whose.
@@ -84,6 +128,9 @@ impl World {
         match change {
             Change::Upsert(object) => self.upsert(*object),
             Change::Remove(reference) => self.remove(&reference),
+            Change::Invalid { reference, invalid } => self.refuse(reference, invalid),
+            Change::Pod { name, pod } => self.set_pod(name, pod),
+            Change::Slice { name, slice } => self.set_slice(name, slice),
             Change::Instances { workload, instances } => self.set_instances(&workload, instances),
             Change::ReplaceInstances(all) => self.replace_instances(all),
             Change::Keys { name, keys } => self.set_keys(name, keys),
@@ -102,9 +149,11 @@ impl World {
     fn upsert(&mut self, object: Object) -> Affected {
         let reference = object.reference();
         let status = object.status();
+        let was_invalid = self.invalid.remove(&reference).is_some();
         if self.object(&reference).is_some_and(|old| old.same_spec(&object)) {
             // Only metadata or status changed: nothing compiles differently, the status may have to be put right.
             let mut affected = Affected::default();
+            affected.resources.extend(was_invalid.then(|| reference.clone()));
             let before = (self.generation(&reference), self.statuses.get(&reference).cloned());
             self.store(reference.clone(), object, status);
             if before != (self.generation(&reference), self.statuses.get(&reference).cloned()) {
@@ -136,6 +185,9 @@ impl World {
             Object::GrpcRoute(object) => drop(self.grpc_routes.insert(name, object)),
             Object::ReferenceGrant(object) => drop(self.grants.insert(name, object)),
             Object::Secret(object) => drop(self.secrets.insert(name, object)),
+            Object::Service(object) => drop(self.services.insert(name, Service::of(&object))),
+            Object::GatewayClass(object) => drop(self.classes.insert(name, object)),
+            Object::Namespace(object) => drop(self.namespaces.insert(name, object)),
         }
     }
 
@@ -143,6 +195,7 @@ impl World {
         if !self.contains(reference) {
             return Affected::default();
         }
+        self.invalid.remove(reference);
         let mut affected = affected::by_object(self, reference);
         let name = &reference.name;
         match reference.kind {
@@ -153,11 +206,40 @@ impl World {
             ObjectKind::GrpcRoute => drop(self.grpc_routes.remove(name)),
             ObjectKind::ReferenceGrant => drop(self.grants.remove(name)),
             ObjectKind::Secret => drop(self.secrets.remove(name)),
+            ObjectKind::Service => drop(self.services.remove(name)),
+            ObjectKind::GatewayClass => drop(self.classes.remove(name)),
+            ObjectKind::Namespace => drop(self.namespaces.remove(name)),
         }
         self.generations.remove(reference);
         self.statuses.remove(reference);
         affected.merge(affected::by_object(self, reference));
         affected
+    }
+
+    /// The last good form of an object stays; its status says why the newest is not in force.
+    fn refuse(&mut self, reference: ObjectRef, invalid: Invalid) -> Affected {
+        let mut affected = Affected::default();
+        if self.invalid.get(&reference) != Some(&invalid) {
+            affected.resources.insert(reference.clone());
+            self.invalid.insert(reference, invalid);
+        }
+        affected
+    }
+
+    fn set_pod(&mut self, name: Name, pod: Option<Pod>) -> Affected {
+        match pod {
+            Some(pod) => drop(self.pods.insert(name, pod)),
+            None => drop(self.pods.remove(&name)),
+        }
+        Affected::default()
+    }
+
+    fn set_slice(&mut self, name: Name, slice: Option<Slice>) -> Affected {
+        match slice {
+            Some(slice) => drop(self.slices.insert(name, slice)),
+            None => drop(self.slices.remove(&name)),
+        }
+        Affected::default()
     }
 
     fn replace_instances(&mut self, all: Vec<Instance>) -> Affected {
@@ -202,9 +284,29 @@ impl World {
         affected::by_report(self, instance, old.as_ref(), report)
     }
 
+    /// Nothing yet, in a cluster: instances follow from pods and slices, Services are there apart from Microservices.
+    pub fn in_cluster() -> Self {
+        Self { in_cluster: true, ..Self::default() }
+    }
+
+    /// Whether it is a cluster's.
+    pub fn is_in_cluster(&self) -> bool {
+        self.in_cluster
+    }
+
+    /// All that can be computed of it: what to look at once it is whole.
+    pub fn everything(&self) -> Affected {
+        affected::everything(self)
+    }
+
     /// The mesh in force: the one named `default`, else built-in values.
     pub fn mesh(&self) -> &MeshSpec {
         self.meshes.get(&Name::new("", MESH_NAME)).map_or(&self.no_mesh, |mesh| &mesh.spec)
+    }
+
+    /// Whether a Mesh is in force; without one, built-in values are.
+    pub fn has_mesh(&self) -> bool {
+        self.meshes.contains_key(&Name::new("", MESH_NAME))
     }
 
     /// The Microservice of that name.
@@ -247,19 +349,48 @@ impl World {
         self.reports.get(reference)
     }
 
-    /// Every object but Secrets.
+    /// Labels of a namespace, in a cluster.
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(&Name::new("", namespace))?.metadata.labels.as_ref()
+    }
+
+    /// Why the newest form of an object is not in force, where it is not.
+    pub fn invalid(&self, reference: &ObjectRef) -> Option<&Invalid> {
+        self.invalid.get(reference)
+    }
+
+    /// Every object that has a status, and every `ReferenceGrant`.
     pub fn references(&self) -> BTreeSet<ObjectRef> {
-        self.generations.keys().filter(|reference| reference.kind != ObjectKind::Secret).cloned().collect()
+        let told = |kind: ObjectKind| kind.has_status() || kind == ObjectKind::ReferenceGrant;
+        let all = self.generations.keys().chain(self.invalid.keys());
+        all.filter(|reference| told(reference.kind)).cloned().collect()
     }
 
-    /// Whether that object is there.
+    /// Whether that object is there, readable or not.
     pub fn contains(&self, reference: &ObjectRef) -> bool {
-        self.generations.contains_key(reference)
+        self.generations.contains_key(reference) || self.invalid.contains_key(reference)
     }
 
-    /// Generation of an object: what its metadata says, else how often its spec changed.
+    /// How many objects of each kind are in force.
+    pub fn counts(&self) -> [(ObjectKind, usize); 10] {
+        [
+            (ObjectKind::Microservice, self.microservices.len()),
+            (ObjectKind::Mesh, self.meshes.len()),
+            (ObjectKind::Gateway, self.gateways.len()),
+            (ObjectKind::HttpRoute, self.http_routes.len()),
+            (ObjectKind::GrpcRoute, self.grpc_routes.len()),
+            (ObjectKind::ReferenceGrant, self.grants.len()),
+            (ObjectKind::Secret, self.secrets.len()),
+            (ObjectKind::GatewayClass, self.classes.len()),
+            (ObjectKind::Service, self.services.len()),
+            (ObjectKind::Namespace, self.namespaces.len()),
+        ]
+    }
+
+    /// Generation of the newest form of an object: what its metadata says, else how often its spec changed.
     pub fn generation(&self, reference: &ObjectRef) -> i64 {
-        self.generations.get(reference).copied().unwrap_or_default()
+        let refused = self.invalid.get(reference).map(|invalid| invalid.generation);
+        refused.or(self.generations.get(reference).copied()).unwrap_or_default()
     }
 
     /// Every destination there is: each port of each Microservice.

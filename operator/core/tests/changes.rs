@@ -113,7 +113,9 @@ fn references() -> Vec<ObjectRef> {
 fn target(change: &Change) -> String {
     match change {
         Change::Upsert(object) => object.reference().to_string(),
-        Change::Remove(reference) => reference.to_string(),
+        Change::Remove(reference) | Change::Invalid { reference, .. } => reference.to_string(),
+        Change::Pod { name, .. } => format!("pod {name}"),
+        Change::Slice { name, .. } => format!("slice {name}"),
         Change::Instances { workload, .. } => format!("instances {workload}"),
         Change::ReplaceInstances(_) => "instances".to_owned(),
         Change::Keys { name, .. } => format!("keys {name}"),
@@ -358,6 +360,8 @@ fn instance(dice: &mut Dice, workload: &Name, at: usize) -> Instance {
         ready: dice.often(),
         meshed: dice.roll(3) > 0,
         zone: dice.of(&["", "z"]).to_owned(),
+        account: String::new(),
+        shared: false,
         token_sha256: String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! The last good key sets in the state folder, so that a restart of the operator while an issuer is away takes no key
+//! The last good key sets, in the state folder where there is one, so that a restart of the operator while an issuer is away takes no key
 //! from any proxy. Keys are public; a file that cannot be read or written costs only that.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use weft_api::v1::Keys;
 /// The key sets kept on disk.
 #[derive(Debug)]
 pub(crate) struct Store {
-    path: PathBuf,
+    path: Option<PathBuf>,
     kept: Mutex<BTreeMap<String, Kept>>,
 }
 
@@ -25,11 +25,11 @@ struct Kept {
 }
 
 impl Store {
-    /// What an earlier operator left in the folder.
-    pub(crate) fn open(folder: &std::path::Path) -> Self {
-        let path = folder.join("keys.json");
-        let kept =
-            fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    /// What an earlier operator left in the folder; without one, nothing outlives this operator.
+    pub(crate) fn open(folder: Option<&std::path::Path>) -> Self {
+        let path = folder.map(|folder| folder.join("keys.json"));
+        let text = path.as_ref().and_then(|path| fs::read(path).ok());
+        let kept = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         Self { path, kept: Mutex::new(kept) }
     }
 
@@ -53,13 +53,14 @@ impl Store {
         }
         let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         kept.insert(name.to_owned(), Kept { jwks: keys.jwks.clone(), fetched_at: keys.fetched_at });
-        let beside = self.path.with_extension("json.new");
+        let Some(path) = &self.path else { return };
+        let beside = path.with_extension("json.new");
         let written = serde_json::to_vec(&*kept)
             .map_err(std::io::Error::other)
             .and_then(|text| fs::write(&beside, text))
-            .and_then(|()| fs::rename(&beside, &self.path));
+            .and_then(|()| fs::rename(&beside, path));
         if let Err(error) = written {
-            warn!(path = %self.path.display(), %error, "key sets not kept for a restart");
+            warn!(path = %path.display(), %error, "key sets not kept for a restart");
         }
     }
 }
@@ -72,10 +73,10 @@ mod tests {
     fn key_sets_come_back_after_a_restart_without_their_errors() {
         let folder = tempfile::tempdir().unwrap();
         let good = Keys { jwks: r#"{"keys":[]}"#.into(), error: "away".into(), fetched_at: 7 };
-        let store = Store::open(folder.path());
+        let store = Store::open(Some(folder.path()));
         store.put("user", &good);
         store.put("never", &Keys { error: "away".into(), ..Keys::default() });
-        let again = Store::open(folder.path());
+        let again = Store::open(Some(folder.path()));
         assert_eq!(again.get("user"), Some(Keys { error: String::new(), ..good }));
         assert_eq!(again.all().len(), 1);
     }
@@ -84,6 +85,6 @@ mod tests {
     fn a_broken_file_is_no_hindrance() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("keys.json"), "{").unwrap();
-        assert!(Store::open(folder.path()).all().is_empty());
+        assert!(Store::open(Some(folder.path())).all().is_empty());
     }
 }

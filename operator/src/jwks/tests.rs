@@ -42,7 +42,7 @@ impl Bench {
         let fetcher = Fetcher {
             wanted: told,
             tls: Arc::new(ArcSwap::from_pointee(config)),
-            store: Arc::new(Store::open(folder.path())),
+            store: Arc::new(Store::open(Some(folder.path()))),
             hub,
             metrics: Arc::new(Metrics::new().unwrap()),
             pace: Pace {

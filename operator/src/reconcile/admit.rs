@@ -1,7 +1,7 @@
 //! What is let into the world and who may subscribe: whole configurations, one part at a time, the last good one
 //! staying where a new one cannot be used; and proxies, whose certificate must be that of the workload they name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tracing::{error, info};
@@ -32,8 +32,8 @@ impl Reconciler {
         let upserts = objects.into_iter().map(|sourced| Change::Upsert(Box::new(sourced.object)));
         let changes = removed.chain(upserts).collect();
         self.objects = new;
-        self.count_objects();
         self.accept(Part::Objects, changes);
+        self.count_objects();
     }
 
     /// Puts a part in force.
@@ -45,13 +45,19 @@ impl Reconciler {
         self.follow_keys();
         self.follow_tokens();
         self.loaded.insert(part);
+        self.put_in_force();
+    }
+
+    /// Says so once everything is there that proxies need.
+    pub(super) fn put_in_force(&mut self) {
         let is_whole = self.loaded.contains(&Part::Objects) && self.loaded.contains(&Part::Instances);
         if is_whole
             && let Some(authority) = &self.authority
             && let Some(in_force) = self.outlets.in_force.take()
         {
             let instances = self.world.instances().count();
-            info!(objects = self.objects.len(), instances, "configuration in force");
+            let objects = self.world.references().len();
+            info!(objects, instances, "configuration in force");
             // Nobody waits for it only when the operator is stopping.
             drop(in_force.send(Arc::clone(authority)));
         }
@@ -91,11 +97,11 @@ impl Reconciler {
         self.admit_trust_domain(spec).map_err(|error| Box::new(problem(error)))
     }
 
-    fn admit_trust_domain(&mut self, mesh: &MeshSpec) -> Result<(), AuthorityError> {
+    pub(super) fn admit_trust_domain(&mut self, mesh: &MeshSpec) -> Result<(), AuthorityError> {
         if let Some(authority) = &self.authority {
             return authority.configure(&mesh.trust_domain, &mesh.identity);
         }
-        let (state, lifetime) = (&self.outlets.state, self.outlets.certificate_lifetime);
+        let (state, lifetime) = (self.outlets.state.as_deref(), self.outlets.certificate_lifetime);
         self.authority = Some(Arc::new(Authority::open(state, mesh, lifetime, unix_now())?));
         Ok(())
     }
@@ -138,20 +144,16 @@ impl Reconciler {
         });
     }
 
-    fn count_objects(&self) {
-        let mut by_kind: BTreeMap<&str, i64> = BTreeMap::new();
-        for reference in &self.objects {
-            *by_kind.entry(reference.kind.as_str()).or_default() += 1;
-        }
+    pub(super) fn count_objects(&self) {
         let resources = &self.outlets.metrics.resources;
-        resources.reset();
-        for (kind, count) in by_kind {
-            resources.with_label_values(&[kind]).set(count);
+        for (kind, count) in self.world.counts() {
+            let labelled = resources.with_label_values(&[kind.as_str()]);
+            labelled.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }
 
-fn with_causes(error: &AuthorityError) -> String {
+pub(super) fn with_causes(error: &AuthorityError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

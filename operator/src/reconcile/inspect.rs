@@ -110,13 +110,14 @@ impl Reconciler {
     /// What is known, by name and version.
     pub(super) fn world_view(&self) -> Value {
         let objects: Vec<Value> = self
-            .objects
-            .iter()
+            .world
+            .references()
+            .into_iter()
             .map(|reference| {
-                let conditions = self.status.conditions(reference);
+                let conditions = self.status.conditions(&reference);
                 json!({
                     "object": reference.to_string(),
-                    "generation": self.world.generation(reference),
+                    "generation": self.world.generation(&reference),
                     "conditions": conditions,
                 })
             })

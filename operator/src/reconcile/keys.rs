@@ -25,6 +25,11 @@ impl Reconciler {
                 uri: keys.uri,
             })
             .collect();
+        let inside = wanted.iter().filter_map(|wanted| match &wanted.route {
+            Route::Mesh { destination, .. } => Some(destination.clone()),
+            Route::Direct => None,
+        });
+        self.key_destinations = inside.collect();
         self.outlets.wanted_keys.send_if_modified(|known| {
             let changed = *known != wanted;
             *known = wanted;

@@ -322,6 +322,8 @@ pub(crate) fn instance(service: &str, number: u8) -> Instance {
         ready: true,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: hex(&sha256),
         name,
     }

@@ -249,6 +249,8 @@ fn register_instance(
         ready: false,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: sha256_hex(token),
     })
 }
@@ -325,6 +327,8 @@ fn gateway_unit(ground: &Ground, gateway: &Gateway, layout: &mut Layout<'_>) -> 
         ready: false,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: sha256_hex(&token),
     };
     Ok(UnitSpec {

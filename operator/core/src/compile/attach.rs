@@ -3,6 +3,7 @@
 //! Gateway API: a route names its parents, a listener says from which namespaces and of which kinds it takes routes, and
 //! the hosts of both must have something in common. Compile uses what attaches, status tells why something does not.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use weft_crds::GATEWAY_GROUP;
 use weft_crds::gateway::{FromNamespaces, Gateway, Listener, ListenerProtocol};
 use weft_crds::gateway_meta::ParentReference;
@@ -40,11 +41,12 @@ pub fn to_parent(world: &World, parent: &ParentReference, route: RouteView<'_>) 
     }
     let name = Name::new(parent.namespace_or(&route.name().namespace), &parent.name);
     let gateway = world.gateway(&name).ok_or(Refusal::NoMatchingParent)?;
-    to_gateway((&name, gateway), parent, route).map(drop)
+    to_gateway(world, (&name, gateway), parent, route).map(drop)
 }
 
 /// The listeners of a Gateway that a route hangs on by one of its parent references.
 pub fn to_gateway<'a>(
+    world: &World,
     gateway: (&Name, &'a Gateway),
     parent: &ParentReference,
     route: RouteView<'_>,
@@ -59,7 +61,7 @@ pub fn to_gateway<'a>(
         return Err(Refusal::NoMatchingParent);
     }
     let allowing: Vec<&Listener> =
-        meant.into_iter().filter(|listener| allows(name, listener, route)).collect();
+        meant.into_iter().filter(|listener| allows(world, name, listener, route)).collect();
     if allowing.is_empty() {
         return Err(Refusal::NotAllowedByListeners);
     }
@@ -82,7 +84,8 @@ pub fn at_listener<'w>(
         let parents = route.parents().iter().filter(|parent| {
             parent.is_gateway() && Name::new(parent.namespace_or(&own), &parent.name) == *gateway.0
         });
-        let mut listeners = parents.filter_map(|parent| to_gateway(gateway, parent, route).ok()).flatten();
+        let mut listeners =
+            parents.filter_map(|parent| to_gateway(world, gateway, parent, route).ok()).flatten();
         if let Some((_, hosts)) = listeners.find(|(found, _)| found.name == listener.name) {
             attached.push((route, hosts));
         }
@@ -107,7 +110,7 @@ pub fn is_http(listener: &Listener) -> bool {
     matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::Https)
 }
 
-fn allows(gateway: &Name, listener: &Listener, route: RouteView<'_>) -> bool {
+fn allows(world: &World, gateway: &Name, listener: &Listener, route: RouteView<'_>) -> bool {
     let allowed = listener.allowed_routes.as_ref();
     let kinds = allowed.map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
     let kind = kinds.is_empty()
@@ -123,7 +126,7 @@ fn allows(gateway: &Name, listener: &Listener, route: RouteView<'_>) -> bool {
             FromNamespaces::Same => same,
             FromNamespaces::All => true,
             FromNamespaces::Selector => {
-                namespaces.selector.as_ref().is_some_and(|selector| selects(selector, &own))
+                namespaces.selector.as_ref().is_some_and(|selector| selects(world, selector, &own))
             }
             FromNamespaces::None | FromNamespaces::Other(_) => false,
         },
@@ -131,22 +134,24 @@ fn allows(gateway: &Name, listener: &Listener, route: RouteView<'_>) -> bool {
     is_http(listener) && kind && namespace
 }
 
-/// Whether a selector takes a namespace by the one label that is known of it: its name.
-fn selects(
-    selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
-    namespace: &str,
-) -> bool {
-    let labels = selector.match_labels.iter().flatten();
-    let by_label = |(key, value): (&String, &String)| key == NAMESPACE_LABEL && value == namespace;
-    let expressions = selector.match_expressions.iter().flatten();
-    let listed = |values: &Option<Vec<String>>| values.iter().flatten().any(|value| value == namespace);
-    labels.into_iter().all(by_label)
-        && expressions.into_iter().all(|expression| {
-            let here = expression.key == NAMESPACE_LABEL;
+/// Whether a selector takes a namespace by its labels; standalone it has one, its name.
+fn selects(world: &World, selector: &LabelSelector, namespace: &str) -> bool {
+    let known = world.namespace_labels(namespace);
+    let value = |key: &str| match known.and_then(|labels| labels.get(key)) {
+        Some(value) => Some(value.as_str()),
+        None => (key == NAMESPACE_LABEL).then_some(namespace),
+    };
+    let mut labels = selector.match_labels.iter().flatten();
+    let mut expressions = selector.match_expressions.iter().flatten();
+    let listed = |values: &Option<Vec<String>>, value: &str| values.iter().flatten().any(|one| one == value);
+    labels.all(|(key, wanted)| value(key) == Some(wanted))
+        && expressions.all(|expression| {
+            let value = value(&expression.key);
             match expression.operator.as_str() {
-                "In" => here && listed(&expression.values),
-                "NotIn" => here && !listed(&expression.values),
-                "Exists" => here,
+                "In" => value.is_some_and(|value| listed(&expression.values, value)),
+                "NotIn" => value.is_none_or(|value| !listed(&expression.values, value)),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
                 _ => false,
             }
         })

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::validate::{Problem, Severity};
+use crate::world::Invalid;
 
 /// Most problems that a message tells in full.
 const TOLD: usize = 3;
@@ -79,6 +80,13 @@ pub fn accepted(problems: &[Problem]) -> Verdict {
     Verdict::yes("Accepted", told(of(Severity::Warning)))
 }
 
+/// `Accepted` of an object whose newest form cannot be read.
+pub fn refused(invalid: &Invalid, kept: bool) -> Verdict {
+    let all: Vec<String> = invalid.violations.iter().map(ToString::to_string).collect();
+    let rest = if kept { "the last good form stays in force" } else { "nothing of it is in force" };
+    Verdict::no("Invalid", format!("{} ({rest})", some_of(all)))
+}
+
 /// Unknown fields as a condition, where there are any.
 pub fn unknown_fields(fields: &[String]) -> Option<Verdict> {
     (!fields.is_empty())
@@ -86,9 +94,13 @@ pub fn unknown_fields(fields: &[String]) -> Option<Verdict> {
 }
 
 fn told<'a>(problems: impl Iterator<Item = &'a Problem>) -> String {
-    let all: Vec<&Problem> = problems.collect();
-    let one = |problem: &&Problem| format!("{}: {}; {}", problem.field, problem.message, problem.remedy);
+    let one = |problem: &Problem| format!("{}: {}; {}", problem.field, problem.message, problem.remedy);
+    some_of(problems.map(one).collect())
+}
+
+fn some_of(mut all: Vec<String>) -> String {
     let more = all.len().checked_sub(TOLD).filter(|more| *more > 0);
-    let first = all.iter().take(TOLD).map(one);
-    first.chain(more.map(|more| format!("and {more} more"))).collect::<Vec<_>>().join(" | ")
+    all.truncate(TOLD);
+    all.extend(more.map(|more| format!("and {more} more")));
+    all.join(" | ")
 }

@@ -3,7 +3,7 @@
 use weft_crds::mesh::{MESH_NAME, MeshStatus};
 
 use super::Status;
-use super::condition::{Conditions, Verdict, accepted};
+use super::condition::{Conditions, Verdict, accepted, refused};
 use crate::validate::{self, Severity};
 use crate::world::{ObjectRef, World};
 
@@ -17,10 +17,12 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> MeshStatus {
     let make = Conditions { old: conditions, generation, now };
     let problems = validate::object(world, reference);
     let in_force = reference.name.name == MESH_NAME;
-    let accepts = if in_force {
-        accepted(&problems)
-    } else {
-        Verdict::no("NotInForce", format!("only the Mesh named `{MESH_NAME}` is in force; rename it"))
+    let accepts = match world.invalid(reference) {
+        Some(invalid) => refused(invalid, world.has_mesh()),
+        None if in_force => accepted(&problems),
+        None => {
+            Verdict::no("NotInForce", format!("only the Mesh named `{MESH_NAME}` is in force; rename it"))
+        }
     };
     let lacks = problems.iter().find(|problem| problem.severity == Severity::Warning);
     let ready = match lacks {

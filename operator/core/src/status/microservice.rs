@@ -6,11 +6,11 @@ use weft_api::v1;
 use weft_crds::microservice::{BreakerState, BreakerStatus, Microservice, MicroserviceStatus, MtlsMode};
 
 use super::Status;
-use super::condition::{Conditions, Verdict, accepted, time};
+use super::condition::{Conditions, Verdict, accepted, refused, time};
 use crate::instances::{Instance, Role};
 use crate::validate;
 use crate::world::affected::breakers;
-use crate::world::{InstanceRef, Name, ObjectRef, World};
+use crate::world::{InstanceRef, Invalid, Name, ObjectRef, World};
 
 /// What is known of a service's instances.
 struct Fleet<'a> {
@@ -41,18 +41,26 @@ impl Fleet<'_> {
 
 pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<MicroserviceStatus> {
     let name = &reference.name;
-    let service = world.microservice(name)?;
     let old = match world.statuses.get(reference) {
         Some(Status::Microservice(old)) => old.conditions.as_slice(),
         _ => &[],
     };
     let generation = world.generation(reference);
+    let invalid = world.invalid(reference);
+    let Some(service) = world.microservice(name) else {
+        let make = Conditions { old, generation, now };
+        return invalid.map(|invalid| unread(invalid, make));
+    };
+    let accepts = match invalid {
+        Some(invalid) => refused(invalid, true),
+        None => accepted(&validate::object(world, reference)),
+    };
     let fleet = fleet(world, name);
     let mode = world.mtls_mode(service);
     let make = Conditions { old, generation, now };
     Some(MicroserviceStatus {
         conditions: vec![
-            make.make("Accepted", accepted(&validate::object(world, reference))),
+            make.make("Accepted", accepts),
             make.make("Ready", ready(service, &fleet)),
             make.make("Meshed", meshed(&fleet)),
             make.make("Secured", secured(mode, &fleet, now)),
@@ -64,6 +72,21 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<Micro
         certificate_expires: fleet.expiries().min().map(time),
         observed_generation: Some(generation),
     })
+}
+
+/// No form of it could be read so far.
+fn unread(invalid: &Invalid, make: Conditions<'_>) -> MicroserviceStatus {
+    let not_in_force = || Verdict::no("Invalid", "it cannot be read; see the condition Accepted");
+    MicroserviceStatus {
+        conditions: vec![
+            make.make("Accepted", refused(invalid, false)),
+            make.make("Ready", not_in_force()),
+            make.make("Meshed", not_in_force()),
+            make.make("Secured", not_in_force()),
+        ],
+        observed_generation: Some(make.generation),
+        ..MicroserviceStatus::default()
+    }
 }
 
 fn fleet<'a>(world: &'a World, name: &Name) -> Fleet<'a> {

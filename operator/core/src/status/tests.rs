@@ -42,6 +42,8 @@ fn run(world: &mut World, ready: &[bool]) {
         ready: *ready,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: String::new(),
     };
     let instances = ready.iter().enumerate().map(instance).collect();

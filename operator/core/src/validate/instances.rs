@@ -42,7 +42,7 @@ fn listens(instance: &Instance) -> Vec<(SocketAddr, String)> {
 
 fn clash(instance: &Instance, what: &str, address: SocketAddr, other: &str) -> Problem {
     let kind = match instance.role {
-        Role::Service => ObjectKind::Microservice,
+        Role::Service | Role::Bare => ObjectKind::Microservice,
         Role::Gateway => ObjectKind::Gateway,
     };
     Problem {

@@ -59,12 +59,15 @@ pub(super) fn by_object(world: &World, reference: &ObjectRef) -> Affected {
         }
         ObjectKind::ReferenceGrant => by_grant(world, &reference.name.namespace),
         ObjectKind::Secret => return by_secret(world, &reference.name),
+        ObjectKind::Service => return by_service(world, &reference.name),
+        ObjectKind::Namespace => return by_namespace(world, &reference.name.name),
+        ObjectKind::GatewayClass => Affected::default(),
     };
     affected.resources.insert(reference.clone());
     affected
 }
 
-fn everything(world: &World) -> Affected {
+pub(super) fn everything(world: &World) -> Affected {
     let workloads = world.microservices.keys().chain(world.gateways.keys()).cloned();
     Affected {
         workloads: workloads.collect(),
@@ -171,6 +174,28 @@ fn by_grant(world: &World, namespace: &str) -> Affected {
             affected.gateway(gateway.clone());
         }
     }
+    affected
+}
+
+/// A Service says what the ports of the Microservice of its name speak.
+fn by_service(world: &World, name: &Name) -> Affected {
+    let mut affected = Affected::default();
+    if world.microservices.contains_key(name) {
+        affected.merge(callers_of(world, name));
+        affected.workloads.insert(name.clone());
+        affected.microservice(name.clone());
+    }
+    if world.gateways.contains_key(name) {
+        affected.gateway(name.clone());
+    }
+    affected
+}
+
+/// The labels of a namespace say which listeners take its routes.
+fn by_namespace(world: &World, namespace: &str) -> Affected {
+    let mut affected = Affected::default();
+    let here = world.routes().filter(|route| route.name().namespace == namespace);
+    here.for_each(|route| affected.merge(by_route(world, route)));
     affected
 }
 

@@ -156,6 +156,9 @@ impl World {
             ObjectKind::GrpcRoute => self.grpc_routes.get(name).map(Stored::GrpcRoute),
             ObjectKind::ReferenceGrant => self.grants.get(name).map(Stored::ReferenceGrant),
             ObjectKind::Secret => self.secrets.get(name).map(Stored::Secret),
+            ObjectKind::GatewayClass => self.classes.get(name).map(Stored::GatewayClass),
+            ObjectKind::Service => self.services.get(name).map(Stored::Service),
+            ObjectKind::Namespace => self.namespaces.get(name).map(Stored::Namespace),
         }
     }
 

@@ -3,12 +3,15 @@
 //! One enum for what the operator stores, one reference type for what it points to. The kinds themselves are in
 //! `weft-crds`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weft_api::names::SYSTEM_NAMESPACE;
 use weft_crds::gateway::Gateway;
+use weft_crds::gateway_class::GatewayClass;
 use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
 use weft_crds::manifest;
@@ -16,6 +19,8 @@ use weft_crds::mesh::Mesh;
 use weft_crds::microservice::Microservice;
 use weft_crds::reference_grant::ReferenceGrant;
 
+use super::lookup::jwks_of;
+use super::service;
 use crate::status::Status;
 
 /// Namespace and name; the namespace is empty for what is cluster-scoped.
@@ -114,6 +119,12 @@ pub enum ObjectKind {
     ReferenceGrant,
     /// `Secret`.
     Secret,
+    /// `Service`.
+    Service,
+    /// `GatewayClass`.
+    GatewayClass,
+    /// `Namespace`.
+    Namespace,
 }
 
 impl ObjectKind {
@@ -127,7 +138,15 @@ impl ObjectKind {
             Self::GrpcRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Secret => "Secret",
+            Self::Service => "Service",
+            Self::GatewayClass => "GatewayClass",
+            Self::Namespace => "Namespace",
         }
+    }
+
+    /// Whether something is said of objects of this kind in their status.
+    pub fn has_status(self) -> bool {
+        !matches!(self, Self::ReferenceGrant | Self::Secret | Self::Service | Self::Namespace)
     }
 }
 
@@ -171,10 +190,16 @@ pub enum Object {
     ReferenceGrant(ReferenceGrant),
     /// Certificates, key sets, addresses with passwords.
     Secret(Secret),
+    /// Cluster addresses and ports; only what counts of it is kept.
+    Service(Service),
+    /// Whose a Gateway is.
+    GatewayClass(GatewayClass),
+    /// A namespace of a cluster with its labels.
+    Namespace(Namespace),
 }
 
 impl Object {
-    /// An object of a manifest; none for kinds that the world does not hold.
+    /// An object of a manifest; none for kinds that count in a cluster only.
     pub fn from_manifest(object: manifest::Object) -> Option<Self> {
         Some(match object {
             manifest::Object::Microservice(object) => Self::Microservice(*object),
@@ -184,11 +209,42 @@ impl Object {
             manifest::Object::GrpcRoute(object) => Self::GrpcRoute(*object),
             manifest::Object::ReferenceGrant(object) => Self::ReferenceGrant(*object),
             manifest::Object::Secret(object) => Self::Secret(*object),
+            manifest::Object::Service(object) => Self::Service(*object),
             manifest::Object::GatewayClass(_)
-            | manifest::Object::Service(_)
             | manifest::Object::Namespace(_)
             | manifest::Object::Unknown(_) => return None,
         })
+    }
+
+    /// An object of a cluster, of whichever kind; none for kinds that the world does not hold.
+    pub fn of_cluster(object: manifest::Object) -> Option<Self> {
+        Some(match object {
+            manifest::Object::GatewayClass(object) => Self::GatewayClass(*object),
+            manifest::Object::Namespace(object) => Self::Namespace(*object),
+            object => return Self::from_manifest(object),
+        })
+    }
+
+    /// Secrets that it points to: key sets, certificates, addresses with passwords.
+    pub fn secrets(&self) -> BTreeSet<Name> {
+        let own = Name::of(self.meta()).namespace;
+        match self {
+            Self::Microservice(service) => {
+                let keys = jwks_of(service).filter_map(|jwks| jwks.secret_ref.as_ref());
+                keys.map(|secret| Name::new(&own, &secret.name)).collect()
+            }
+            Self::Gateway(gateway) => {
+                let tls = gateway.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+                let references = tls.flat_map(|tls| &tls.certificate_refs);
+                let secrets = references.filter(|reference| reference.is_core("Secret", "Secret"));
+                secrets.map(|secret| Name::new(secret.namespace_or(&own), &secret.name)).collect()
+            }
+            Self::Mesh(mesh) => {
+                let redis = mesh.spec.redis.as_ref().and_then(|redis| redis.secret_ref.as_ref());
+                redis.map(|secret| Name::new(SYSTEM_NAMESPACE, &secret.name)).into_iter().collect()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// Its metadata.
@@ -201,6 +257,9 @@ impl Object {
             Self::GrpcRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::GatewayClass(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
         }
     }
 
@@ -214,6 +273,9 @@ impl Object {
             Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::Secret(_) => ObjectKind::Secret,
+            Self::Service(_) => ObjectKind::Service,
+            Self::GatewayClass(_) => ObjectKind::GatewayClass,
+            Self::Namespace(_) => ObjectKind::Namespace,
         };
         ObjectRef::new(kind, Name::of(self.meta()))
     }
@@ -226,7 +288,8 @@ impl Object {
             Self::Gateway(object) => object.status.clone().map(Status::Gateway),
             Self::HttpRoute(object) => object.status.clone().map(Status::Route),
             Self::GrpcRoute(object) => object.status.clone().map(Status::Route),
-            Self::ReferenceGrant(_) | Self::Secret(_) => None,
+            Self::GatewayClass(object) => object.status.clone().map(Status::GatewayClass),
+            Self::ReferenceGrant(_) | Self::Secret(_) | Self::Service(_) | Self::Namespace(_) => None,
         }
     }
 }
@@ -241,6 +304,9 @@ pub(crate) enum Stored<'a> {
     GrpcRoute(&'a GrpcRoute),
     ReferenceGrant(&'a ReferenceGrant),
     Secret(&'a Secret),
+    Service(&'a service::Service),
+    GatewayClass(&'a GatewayClass),
+    Namespace(&'a Namespace),
 }
 
 impl Stored<'_> {
@@ -260,6 +326,9 @@ impl Stored<'_> {
             (Self::Secret(old), Object::Secret(new)) => {
                 old.data == new.data && old.string_data == new.string_data
             }
+            (Self::Service(old), Object::Service(new)) => *old == service::Service::of(new),
+            (Self::GatewayClass(old), Object::GatewayClass(new)) => old.spec == new.spec,
+            (Self::Namespace(old), Object::Namespace(new)) => old.metadata.labels == new.metadata.labels,
             _ => false,
         }
     }

@@ -38,6 +38,8 @@ fn instance(ready: bool) -> Instance {
         ready,
         meshed: true,
         zone: String::new(),
+        account: String::new(),
+        shared: false,
         token_sha256: String::new(),
     }
 }

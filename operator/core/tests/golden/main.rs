@@ -234,6 +234,7 @@ fn statuses(world: &World) -> Value {
         status::Status::Mesh(status) => serde_json::to_value(status),
         status::Status::Gateway(status) => serde_json::to_value(status),
         status::Status::Route(status) => serde_json::to_value(status),
+        status::Status::GatewayClass(status) => serde_json::to_value(status),
     };
     let objects: BTreeMap<String, Value> = world
         .references()

@@ -178,11 +178,11 @@ fn sourced(manifest: Manifest, namespace: &str) -> Option<Sourced> {
         manifest::Object::GrpcRoute(object) => Object::GrpcRoute(*object),
         manifest::Object::ReferenceGrant(object) => Object::ReferenceGrant(*object),
         manifest::Object::Secret(object) => Object::Secret(*object),
+        manifest::Object::Service(object) => Object::Service(*object),
         // They mean something to a cluster only.
-        manifest::Object::GatewayClass(_)
-        | manifest::Object::Service(_)
-        | manifest::Object::Namespace(_)
-        | manifest::Object::Unknown(_) => return None,
+        manifest::Object::GatewayClass(_) | manifest::Object::Namespace(_) | manifest::Object::Unknown(_) => {
+            return None;
+        }
     };
     Some(Sourced { object, file: source.file, line: u32::try_from(source.line).unwrap_or_default() })
 }

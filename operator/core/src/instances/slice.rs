@@ -1,0 +1,71 @@
+//! What the mesh needs to know of an `EndpointSlice`: where the pods behind a Service are, on which ports, and which of
+//! them are to get traffic.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+
+/// Label of a slice: the Service it belongs to.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// Some of the endpoints of one Service, all of one address family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Name of the Service, in the slice's own namespace.
+    pub service: String,
+    /// Ports by name, the empty one for a port without; where the pods listen.
+    pub ports: Vec<(String, u16)>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address behind a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it is to get traffic.
+    pub ready: bool,
+    /// Whether it still can take some, though it is ending.
+    pub draining: bool,
+    /// Where it is.
+    pub zone: String,
+    /// The pod; none for an address that someone wrote down.
+    pub pod: Option<String>,
+}
+
+impl Slice {
+    /// What a slice says; none where it belongs to no Service, or holds names instead of addresses.
+    pub fn of(slice: &EndpointSlice) -> Option<Self> {
+        let service = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?.clone();
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
+            let number = u16::try_from(port.port?).ok()?;
+            let udp = port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP");
+            (!udp).then(|| (port.name.clone().unwrap_or_default(), number))
+        });
+        let endpoints = slice.endpoints.iter().filter_map(endpoint);
+        (slice.address_type != "FQDN").then(|| Self {
+            service,
+            ports: ports.collect(),
+            endpoints: endpoints.collect(),
+        })
+    }
+}
+
+/// All addresses of an endpoint are the same pod's: the first is as good as the others.
+fn endpoint(endpoint: &SliceEndpoint) -> Option<Endpoint> {
+    let address = endpoint.addresses.first()?.parse().ok()?;
+    let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let conditions = endpoint.conditions.as_ref();
+    // A condition that is not said holds (discovery.k8s.io/v1, EndpointConditions).
+    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+    Some(Endpoint {
+        address,
+        ready,
+        draining: serving && terminating && !ready,
+        zone: endpoint.zone.clone().unwrap_or_default(),
+        pod: pod.and_then(|target| target.name.clone()),
+    })
+}

@@ -1,0 +1,110 @@
+//! The kinds that are watched, and which of them a cluster may be without.
+
+use kube::core::{ApiResource, Resource};
+use weft_core::world::ObjectKind;
+use weft_crds::gateway::Gateway;
+use weft_crds::gateway_class::GatewayClass;
+use weft_crds::grpc_route::GrpcRoute;
+use weft_crds::http_route::HttpRoute;
+use weft_crds::reference_grant::ReferenceGrant;
+use weft_crds::{Mesh, Microservice};
+
+/// A kind that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Microservice,
+    Mesh,
+    GatewayClass,
+    Gateway,
+    HttpRoute,
+    GrpcRoute,
+    ReferenceGrant,
+    Namespace,
+    Service,
+    EndpointSlice,
+    Pod,
+    /// By name only.
+    Secret,
+}
+
+impl Kind {
+    /// Those that a `CustomResourceDefinition` brings.
+    pub(super) const CUSTOM: [Self; 7] = [
+        Self::Microservice,
+        Self::Mesh,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::ReferenceGrant,
+    ];
+
+    /// Those that are listed as a whole.
+    pub(super) const LISTED: [Self; 11] = [
+        Self::Microservice,
+        Self::Mesh,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::ReferenceGrant,
+        Self::Namespace,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Pod,
+    ];
+
+    /// As Kubernetes spells it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Pod => "Pod",
+            _ => self.object().map_or("", ObjectKind::as_str),
+        }
+    }
+
+    /// What the world calls it; pods and slices are no objects there.
+    pub(super) fn object(self) -> Option<ObjectKind> {
+        Some(match self {
+            Self::Microservice => ObjectKind::Microservice,
+            Self::Mesh => ObjectKind::Mesh,
+            Self::GatewayClass => ObjectKind::GatewayClass,
+            Self::Gateway => ObjectKind::Gateway,
+            Self::HttpRoute => ObjectKind::HttpRoute,
+            Self::GrpcRoute => ObjectKind::GrpcRoute,
+            Self::ReferenceGrant => ObjectKind::ReferenceGrant,
+            Self::Namespace => ObjectKind::Namespace,
+            Self::Service => ObjectKind::Service,
+            Self::Secret => ObjectKind::Secret,
+            Self::EndpointSlice | Self::Pod => return None,
+        })
+    }
+
+    /// Whether the mesh works without: the Gateway API is an add-on.
+    pub(super) fn is_optional(self) -> bool {
+        let gateway_api =
+            [Self::GatewayClass, Self::Gateway, Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
+        gateway_api.contains(&self)
+    }
+
+    /// Where the API server keeps it. Of the built-in kinds nobody asks.
+    pub(super) fn resource(self) -> ApiResource {
+        fn of<K: Resource<DynamicType = ()>>() -> ApiResource {
+            ApiResource::erase::<K>(&())
+        }
+        match self {
+            Self::Mesh => of::<Mesh>(),
+            Self::GatewayClass => of::<GatewayClass>(),
+            Self::Gateway => of::<Gateway>(),
+            Self::HttpRoute => of::<HttpRoute>(),
+            Self::GrpcRoute => of::<GrpcRoute>(),
+            Self::ReferenceGrant => of::<ReferenceGrant>(),
+            Self::Namespace => of::<k8s_openapi::api::core::v1::Namespace>(),
+            Self::Service => of::<k8s_openapi::api::core::v1::Service>(),
+            Self::EndpointSlice => of::<k8s_openapi::api::discovery::v1::EndpointSlice>(),
+            Self::Pod => of::<k8s_openapi::api::core::v1::Pod>(),
+            Self::Secret => of::<k8s_openapi::api::core::v1::Secret>(),
+            Self::Microservice => of::<Microservice>(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One kind, watched for ever: listed in pages, then followed; listed anew where the watch has fallen behind. A kind that
+//! is not there is looked for; what fails is tried again, ever more slowly.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kube::api::Api;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use weft_core::world::Name;
+
+use super::health::{Failure, Health};
+use super::kind::Kind;
+use super::read::{Read, Said};
+
+/// A watch is opened anew after so many seconds: one whose connection died without a word is noticed by then.
+pub(super) const RENEWED_AFTER: u32 = 60;
+/// A watch that has said nothing for so long, since it failed, works: there was nothing to say. Longer than an attempt to
+/// connect may take.
+const WORKS_AFTER: Duration = Duration::from_secs(8);
+/// How often a kind that is not there is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A watch of one kind.
+pub(super) struct Watch<K> {
+    pub(super) kind: Kind,
+    pub(super) api: Api<K>,
+    pub(super) config: watcher::Config,
+    pub(super) read: Read<K>,
+    pub(super) health: Arc<Health>,
+}
+
+/// The collector is gone.
+struct Over;
+
+impl<K> Watch<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    /// Watches until nobody listens any more.
+    pub(super) async fn run(self, say: mpsc::Sender<Said>) {
+        while self.follow(&say).await.is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Watches as long as the kind is there.
+    async fn follow(&self, say: &mpsc::Sender<Said>) -> Result<(), Over> {
+        let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
+        let mut retry = Retry::default();
+        let mut listed = BTreeSet::new();
+        loop {
+            match tokio::time::timeout(WORKS_AFTER, events.next()).await {
+                Ok(Some(Ok(event))) => {
+                    self.works(&mut retry);
+                    self.tell(event, &mut listed, say).await?;
+                }
+                Ok(Some(Err(error))) => match self.fails(&error, say).await? {
+                    Failure::Absent => return Ok(()),
+                    Failure::Behind => {}
+                    _ => tokio::time::sleep(retry.next()).await,
+                },
+                Ok(None) => return Ok(()),
+                Err(_) => self.works(&mut retry),
+            }
+        }
+    }
+
+    async fn fails(&self, error: &watcher::Error, say: &mpsc::Sender<Said>) -> Result<Failure, Over> {
+        let failure = Failure::of_watch(error);
+        if failure != Failure::Behind {
+            self.health.fails(self.kind, "", failure, error);
+        }
+        match failure {
+            // Without its definition nothing of a kind is there.
+            Failure::Absent if self.kind.is_optional() => {
+                send(say, Said::Listed { kind: self.kind, all: BTreeSet::new() }).await?;
+            }
+            Failure::Forbidden => send(say, Said::Unanswered(self.kind)).await?,
+            _ => {}
+        }
+        Ok(failure)
+    }
+
+    fn works(&self, retry: &mut Retry) {
+        self.health.works(self.kind, "");
+        *retry = Retry::default();
+    }
+
+    async fn tell(
+        &self,
+        event: watcher::Event<K>,
+        listed: &mut BTreeSet<Name>,
+        say: &mpsc::Sender<Said>,
+    ) -> Result<(), Over> {
+        let name = |object: &K| Name::new(&object.namespace().unwrap_or_default(), &object.name_any());
+        let event = event.modify(|object| object.managed_fields_mut().clear());
+        let said = match event {
+            watcher::Event::Init => {
+                listed.clear();
+                return Ok(());
+            }
+            watcher::Event::InitApply(object) => {
+                let name = name(&object);
+                listed.insert(name.clone());
+                (self.read)(self.kind, name, &object)
+            }
+            watcher::Event::InitDone => Said::Listed { kind: self.kind, all: std::mem::take(listed) },
+            watcher::Event::Apply(object) => (self.read)(self.kind, name(&object), &object),
+            watcher::Event::Delete(object) => Said::Gone { kind: self.kind, name: name(&object) },
+        };
+        send(say, said).await
+    }
+}
+
+async fn send(say: &mpsc::Sender<Said>, said: Said) -> Result<(), Over> {
+    say.send(said).await.map_err(|_| Over)
+}
+
+/// How long to wait before the next attempt: longer each time, never the same for all.
+#[derive(Debug)]
+pub(super) struct Retry {
+    wait: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { wait: Self::FIRST }
+    }
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    /// The wait before the next attempt.
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.wait.mul_f64(rand::random_range(0.8..1.2));
+        self.wait = (self.wait * 2).min(Self::LONGEST);
+        wait
+    }
+}
