@@ -62,6 +62,18 @@ bench: ## The two-hop path against nginx, on this machine (release profile; abou
 	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
 	$(RELEASE)/bench
 
+.PHONY: images
+images: ## Docker images of Weft and of the shop, release profile (about ten minutes)
+	@./setup.sh cluster
+	$(CARGO) build --release -p weft-operator -p weft-sidecar -p shop-user -p shop-product -p shop-order --bins
+	e2e/cluster/images.sh $(RELEASE)
+
+.PHONY: e2e
+e2e: ## All tests on a Kubernetes cluster made for them; KEEP=1 leaves it for looking around
+	@./setup.sh cluster
+	$(CARGO) build --workspace --features weft-e2e-kind/cluster --bins --test kind
+	@CARGO="$(CARGO)" KEEP="$(KEEP)" e2e/cluster/suite.sh $(BIN)
+
 .PHONY: cluster
 cluster: ## A kind cluster named weft, with the Gateway API, to try things in
 	@./setup.sh cluster

@@ -57,7 +57,7 @@ gateway_api() {
 load() {
   engine_up
   say "loading $# images"
-  kind load docker-image --name "$CLUSTER" "$@"
+  kind load docker-image --quiet --name "$CLUSTER" "$@"
 }
 
 logs() {
