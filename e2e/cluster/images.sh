@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the images of Weft, of the shop and of the tests into the Docker engine, tagged with the workspace's version.
+# Builds the images of Weft and of the shop into the Docker engine, tagged with the workspace's version.
 #
 #   images.sh BINARIES [NAME…]   All of them, or those named (weft-operator, weft-shop/user, …), with the binaries in a
 #                                folder such as target/release, stripped.
-#   images.sh --names            Prints their names.
+#   images.sh --tests BINARIES   Those that the tests need as well.
+#   images.sh --test-names       Prints the names of all, with the tag.
 #
 # Where a registry answers they stand on the image of this machine's system (SYSTEM names another one), since a binary
 # needs the C library it was built with or a newer one. Where none does, on packages of this machine's Debian.
@@ -12,14 +13,16 @@ set -euo pipefail
 . "$here/engine.sh"
 . "$here/tools.sh"
 
-NAMES=(weft-operator weft-proxy weft-shop/user weft-shop/product weft-shop/order weft-shop/postgres weft-shop/redis weft-e2e/tools)
+NAMES=(weft-operator weft-proxy weft-shop/{user,product,order,postgres,redis})
+# For the tests only. Their program is built with the workspace and not for a release.
+TEST_NAMES=(weft-e2e/{app,tools})
 
 # What is in the base of an image, by the Dockerfile's name.
 packages() {
   case $1 in
     operator) echo ca-certificates ;;
     proxy) echo nftables ;;
-    service) echo libgcc-s1 ;;
+    service | app) echo libgcc-s1 ;;
     postgres) echo postgresql ;;
     redis) echo redis-server ;;
     tools) echo bash ca-certificates curl iproute2 netcat-openbsd postgresql-client procps python3 redis-tools tcpdump ;;
@@ -27,12 +30,17 @@ packages() {
 }
 
 main() {
-  if [ "${1:-}" = --names ]; then
-    version="$(workspace_version)"
-    printf "%s:$version\n" "${NAMES[@]}"
-    return
-  fi
-  [ $# -gt 0 ] || { sed -n '4,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+  case ${1:-} in
+    --test-names)
+      printf "%s:$(workspace_version)\n" "${NAMES[@]}" "${TEST_NAMES[@]}"
+      return
+      ;;
+    --tests)
+      NAMES+=("${TEST_NAMES[@]}")
+      shift
+      ;;
+  esac
+  [ $# -gt 0 ] || { sed -n '4,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
   binaries=$1
   shift
   [ $# -gt 0 ] || set -- "${NAMES[@]}"
@@ -47,8 +55,9 @@ image() {
   case $1 in
     weft-operator | weft-proxy) dockerfile=${1#weft-} binary=$1 ;;
     weft-shop/user | weft-shop/product | weft-shop/order) dockerfile=service binary=shop-$name ;;
+    weft-e2e/app) dockerfile=app binary=weft-e2e-app ;;
     weft-shop/postgres | weft-shop/redis | weft-e2e/tools) dockerfile=$name binary= ;;
-    *) die "there is no image $1 (${NAMES[*]})" ;;
+    *) die "there is no image $1 (${NAMES[*]} ${TEST_NAMES[*]})" ;;
   esac
   say "building $1:$version"
   locked base "$dockerfile"
@@ -58,7 +67,7 @@ image() {
     strip -o "$folder/$(if [ "$dockerfile" = service ]; then echo service; else echo "$binary"; fi)" "$binaries/$binary"
   fi
   if [ "$dockerfile" = service ]; then arguments+=(--build-arg "NAME=$name"); fi
-  if [ "$dockerfile" != tools ]; then arguments+=(--build-arg "VERSION=$version"); fi
+  if [[ $1 != weft-e2e/* ]]; then arguments+=(--build-arg "VERSION=$version"); fi
   build "$1:$version" --file "$root/images/Dockerfile.$dockerfile" --build-arg "BASE=weft-base/$dockerfile" \
     "${arguments[@]}" "$folder"
   # A binary that does not start here would not start on a node either.

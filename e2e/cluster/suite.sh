@@ -28,8 +28,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 "$here/cluster.sh" up
-"$here/images.sh" "$binaries"
-mapfile -t images < <("$here/images.sh" --names)
+"$here/images.sh" --tests "$binaries"
+mapfile -t images < <("$here/images.sh" --test-names)
 "$here/cluster.sh" load "${images[@]}"
 say "running the tests"
 # With the whole workspace, dependencies have the features that `make test` built them with, and are not built again.
