@@ -1,38 +1,35 @@
 //! Puts the operator together and runs it: binds, starts its parts, and takes them down again. Used by `main` and,
 //! in-process, by `weft run` and tests. What the parts do is theirs.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use weft_api::names::ALPN_HTTP1;
-use weft_api::tls::{self, TlsError};
+use tracing::{info, warn};
 
 use crate::attest::{Attest, JoinTokens};
-use crate::authority::{Authority, OwnIdentity};
-use crate::clock::unix_now;
+use crate::authority::Authority;
 use crate::event::Hub;
-use crate::jwks::{ClientTls, Fetcher, Pace, Store, Wanted};
+use crate::jwks::{Fetcher, Pace, Store, Wanted};
 use crate::metrics::Metrics;
-use crate::reconcile::{Outlets, Reconciler};
+use crate::reconcile::{Keeping, Outlets, Reconciler};
 use crate::server::admin::Admin;
-use crate::server::{ConfigService, Grpc, IdentityService, ServerTls, server_tls};
+use crate::server::{ConfigService, Grpc, IdentityService};
 use crate::settings::{Settings, SourceSetting};
 use crate::source::Source;
 use crate::source::dir::Dir;
 use crate::source::kube::Kube;
+use crate::trust::cluster::Cluster;
+use crate::trust::{Trust, WebhookCertificate};
 
 /// How long open requests may take once the operator stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How often roots and the operator's own certificate are looked at.
-const RENEWAL_EVERY: Duration = Duration::from_mins(10);
 
 /// Where a running operator is reached.
 #[derive(Clone, Debug)]
@@ -100,6 +97,9 @@ struct Decisions {
     tokens: watch::Receiver<JoinTokens>,
     wanted_keys: watch::Receiver<Vec<Wanted>>,
     in_force: oneshot::Receiver<Arc<Authority>>,
+    /// None where the source is none.
+    cluster: Option<Cluster>,
+    webhook: WebhookCertificate,
 }
 
 /// Starts the reconciler and the source that feeds it.
@@ -115,10 +115,26 @@ fn start(
     let (say_tokens, tokens) = watch::channel(JoinTokens::default());
     let (say_wanted, wanted_keys) = watch::channel(Vec::new());
     let (say_in_force, in_force) = oneshot::channel();
+    let (say_namespaces, namespaces) = watch::channel(BTreeSet::new());
+    let lifetime = settings.certificate_lifetime;
+    let (keeping, cluster) = match source.client() {
+        Some(client) => {
+            let (ask, asked) = watch::channel(None);
+            let cluster = Cluster::new(client, asked, namespaces, hub.clone());
+            let (opening, stop) = (Box::pin(cluster.clone().open(lifetime)), stop.clone());
+            tasks.spawn(async move {
+                stop.run_until_cancelled(opening).await;
+                stop.cancelled().await;
+                Ok(())
+            });
+            (Keeping::Elsewhere(ask), Some(cluster))
+        }
+        None => (Keeping::Folder { folder: settings.state.clone().unwrap_or_default(), lifetime }, None),
+    };
     let outlets = Outlets {
-        state: settings.state.clone(),
-        in_cluster: source.client().is_some(),
-        certificate_lifetime: settings.certificate_lifetime,
+        keeping,
+        in_cluster: cluster.is_some(),
+        namespaces: say_namespaces,
         tokens: say_tokens,
         wanted_keys: say_wanted,
         in_force: Some(say_in_force),
@@ -134,7 +150,10 @@ fn start(
         source.await;
         Ok(())
     });
-    Decisions { hub, metrics: Arc::clone(metrics), store, tokens, wanted_keys, in_force }
+    let webhook = settings.webhook_certificate.clone();
+    let webhook = webhook.map_or(WebhookCertificate::Issued, WebhookCertificate::Folder);
+    let metrics = Arc::clone(metrics);
+    Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, webhook }
 }
 
 /// Serves proxies, once there is a configuration to serve.
@@ -144,71 +163,34 @@ async fn serve(
     ready: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force } = decisions;
+    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, webhook } = decisions;
     let authority = tokio::select! {
         authority = in_force => authority.context("the reconciler ended")?,
         () = stop.cancelled() => return Ok(()),
     };
-    let own = OwnTls::new(&authority)?;
-    let identity = IdentityService::new(Attest::Static(tokens), Arc::clone(&authority), Arc::clone(&metrics));
+    let trust = Trust::new(Arc::clone(&authority), webhook.clone(), hub.clone())?;
+    let own = trust.own();
+    let attest = match &cluster {
+        Some(cluster) => Attest::Review(Box::new(cluster.review())),
+        None => Attest::Static(tokens),
+    };
+    let identity = IdentityService::new(attest, Arc::clone(&authority), Arc::clone(&metrics));
     let config = ConfigService { hub: hub.clone(), metrics: Arc::clone(&metrics), stopping: stop.clone() };
     let trust_domain = authority.trust_domain();
-    let tls = Arc::clone(&own.server);
+    let tls = own.server;
     let grpc = Grpc { listener, tls, trust_domain, identity, config, metrics: Arc::clone(&metrics) };
-    let (tls, pace) = (Arc::clone(&own.client), Pace::default());
+    let (tls, pace) = (own.client, Pace::default());
     let fetcher = Fetcher { wanted: wanted_keys, tls, store, hub, metrics, pace };
     ready.send_replace(true);
-    let (served, (), ()) =
-        tokio::join!(grpc.serve(stop.clone()), fetcher.run(stop.clone()), own.renew(authority, stop));
+    let in_cluster = async {
+        if let Some(cluster) = cluster {
+            Box::pin(cluster.run(authority, webhook, stop.clone())).await;
+        }
+    };
+    let proxies = async { tokio::join!(grpc.serve(stop.clone()), fetcher.run(stop.clone())).0 };
+    let (served, (), ()) = tokio::join!(proxies, trust.run(stop.clone()), in_cluster);
     ready.send_replace(false);
     served.context("gRPC listener")
-}
-
-/// TLS by the operator's own certificate, for both ends.
-struct OwnTls {
-    server: ServerTls,
-    client: ClientTls,
-    renew_at: i64,
-}
-
-impl OwnTls {
-    fn new(authority: &Authority) -> anyhow::Result<Self> {
-        let own = authority.own_identity(unix_now())?;
-        let (server, client) = both_ends(&own)?;
-        let (server, client) = (Arc::new(ArcSwap::new(server)), Arc::new(ArcSwap::new(client)));
-        Ok(Self { server, client, renew_at: own.renew_at })
-    }
-
-    /// Turns over roots and renews the own certificate, each when it is time. A failure is tried again: what is in use
-    /// holds for long.
-    async fn renew(mut self, authority: Arc<Authority>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(RENEWAL_EVERY)).await.is_some() {
-            if let Err(error) = self.look(&authority) {
-                error!(error = format!("{error:#}"), "certificates not renewed");
-            }
-        }
-    }
-
-    fn look(&mut self, authority: &Authority) -> anyhow::Result<()> {
-        let now = unix_now();
-        let roots_changed = authority.turn_over(now)?;
-        if !roots_changed && now < self.renew_at {
-            return Ok(());
-        }
-        let own = authority.own_identity(now)?;
-        let (server, client) = both_ends(&own)?;
-        self.server.store(server);
-        self.client.store(client);
-        self.renew_at = own.renew_at;
-        info!(roots_changed, "the operator's own certificate renewed");
-        Ok(())
-    }
-}
-
-type BothEnds = (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>);
-
-fn both_ends(own: &OwnIdentity) -> Result<BothEnds, TlsError> {
-    Ok((server_tls(&own.identity)?, Arc::new(tls::client_config(&own.identity, &[ALPN_HTTP1])?)))
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -1,11 +1,16 @@
 //! Who asks for a certificate? Standalone ([`Attest::Static`]) each instance has a join token, given to its proxy by
-//! whoever started it; only the token's hash is known here. In a cluster a `TokenReview` answers the same question.
+//! whoever started it; only the token's hash is known here. In a cluster ([`Attest::Review`]) the API server says whose a
+//! ServiceAccount token is.
+
+pub(crate) mod review;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+
+use self::review::Review;
 
 /// A token that has just been handed out may not have been read yet: how long to wait for it.
 const TOKEN_ARRIVES_WITHIN: Duration = Duration::from_millis(500);
@@ -15,6 +20,8 @@ const TOKEN_ARRIVES_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) enum Attest {
     /// By join tokens.
     Static(watch::Receiver<JoinTokens>),
+    /// By tokens of service accounts, which the API server looks at.
+    Review(Box<Review>),
 }
 
 /// All join tokens in force.
@@ -32,6 +39,8 @@ pub(crate) struct JoinToken {
 pub(crate) struct Workload {
     pub(crate) namespace: String,
     pub(crate) account: String,
+    /// The pod that asks, for people; empty where it is not known.
+    pub(crate) pod: String,
 }
 
 /// Why a certificate is refused.
@@ -40,6 +49,12 @@ pub(crate) enum AttestError {
     /// No such token.
     #[error("the token is not valid")]
     Token,
+    /// The API server does not take the token.
+    #[error("the token is not valid: {0}")]
+    NotAuthenticated(String),
+    /// Nobody can say whose the token is now; asking again later may help.
+    #[error("the API server cannot say whose the token is: {0}")]
+    Unavailable(String),
     /// The token is another workload's.
     #[error("the token is not one of {asked}")]
     Workload {
@@ -51,7 +66,8 @@ pub(crate) enum AttestError {
 impl JoinToken {
     /// A token by its hash in lower-case hex; none when the text is not such a hash.
     pub(crate) fn from_hex(sha256: &str, namespace: &str, account: &str) -> Option<Self> {
-        let workload = Workload { namespace: namespace.to_owned(), account: account.to_owned() };
+        let pod = String::new();
+        let workload = Workload { namespace: namespace.to_owned(), account: account.to_owned(), pod };
         Some(Self { sha256: unhex(sha256)?, workload })
     }
 }
@@ -66,6 +82,7 @@ impl Attest {
                 let is_asked = asked.split_once('/') == Some((&*workload.namespace, &*workload.account));
                 if is_asked { Ok(workload) } else { Err(AttestError::Workload { asked: asked.to_owned() }) }
             }
+            Self::Review(review) => review.check(token, asked).await,
         }
     }
 }

@@ -3,12 +3,15 @@
 //! too much waits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use weft_api::spiffe::SpiffeId;
 use weft_api::status::MeshStatus;
 use weft_api::v1::{Hello, Keys};
+use weft_core::world::Trust;
 
+use crate::authority::{Authority, AuthorityError};
 use crate::publish::{StreamId, Subscription};
 use crate::source::Loaded;
 
@@ -21,6 +24,12 @@ pub(crate) enum Event {
     Loaded(Loaded),
     /// A key set was fetched, or could not be.
     Keys { name: String, keys: Keys },
+    /// The authority of a cluster was opened, or could not be.
+    Authority(Result<Arc<Authority>, AuthorityError>),
+    /// The roots or the issuer of the mesh changed.
+    Trust(Trust),
+    /// Someone asks whether all proxies trust a root, by its fingerprint.
+    Trusts { root: String, answer: oneshot::Sender<bool> },
     /// A proxy wants to subscribe.
     Open(Box<Open>),
     /// A proxy wants more destinations.

@@ -2,7 +2,7 @@
 //!
 //! The path of a change is `reconcile`: a source (`source`) says what is, the world (`weft-core`) says what that
 //! affects, `publish` says what each stream is to hold, `server/config` sends what is missing. Beside it stand
-//! `server/identity` with `attest` and `authority` (who is who), `jwks` (keys of issuers) and `server/admin` (how is
+//! `server/identity` with `attest`, `authority` and `trust` (who is who), `jwks` (keys of issuers) and `server/admin` (how is
 //! it). [`app`] puts all of it together; everything that can be decided without IO is in `weft-core`.
 
 pub mod app;
@@ -19,3 +19,4 @@ mod reconcile;
 mod server;
 mod source;
 mod status_writer;
+mod trust;

@@ -19,6 +19,7 @@ use weft_api::status::Problem;
 use weft_api::v1::Keys;
 use weft_core::world::{Affected, Change, InstanceRef, ObjectRef, World};
 use weft_core::{compile, status};
+use weft_crds::mesh::Mesh;
 
 use crate::attest::JoinTokens;
 use crate::authority::Authority;
@@ -53,14 +54,26 @@ pub(crate) struct Reconciler {
     outlets: Outlets,
 }
 
+/// Where the authority comes from.
+pub(crate) enum Keeping {
+    /// It is opened here.
+    Folder {
+        /// What keeps it.
+        folder: PathBuf,
+        /// Life of certificates, where it overrides the Mesh resource.
+        lifetime: Option<Duration>,
+    },
+    /// Somebody else opens it for the Mesh that is said here ([`Event::Authority`]).
+    Elsewhere(watch::Sender<Option<Mesh>>),
+}
+
 /// What the reconciler needs from outside, and where its decisions go.
 pub(crate) struct Outlets {
-    /// Folder of the authority.
-    pub(crate) state: Option<PathBuf>,
+    pub(crate) keeping: Keeping,
     /// Whether the source is a cluster.
     pub(crate) in_cluster: bool,
-    /// Life of certificates, where it overrides the Mesh resource.
-    pub(crate) certificate_lifetime: Option<Duration>,
+    /// Namespaces of a cluster that need the roots.
+    pub(crate) namespaces: watch::Sender<BTreeSet<String>>,
     /// Join tokens in force.
     pub(crate) tokens: watch::Sender<JoinTokens>,
     /// Key sets to fetch.
@@ -104,7 +117,10 @@ impl Reconciler {
                     Some(event) => self.take(event),
                     None => return,
                 },
-                _ = reports.tick() => self.take_reports(),
+                _ = reports.tick() => {
+                    self.take_reports();
+                    self.follow_namespaces();
+                }
                 _ = statuses.tick() => self.write_statuses(self.world.references()),
                 () = stopping.cancelled() => return,
             }
@@ -121,6 +137,9 @@ impl Reconciler {
             Event::Loaded(Loaded::Changes(changes)) => self.take_changes(changes),
             Event::Loaded(Loaded::Synced) => self.take_sync(),
             Event::Keys { name, keys } => self.take_keys(name, keys),
+            Event::Authority(opened) => self.take_authority(opened),
+            Event::Trust(trust) => self.reconcile([Change::Trust(trust)]),
+            Event::Trusts { root, answer } => drop(answer.send(self.world.all_trust(&root))),
             Event::Open(open) => self.open(*open),
             Event::Want { stream, destinations } => {
                 self.publish.want(stream, destinations);
@@ -154,6 +173,19 @@ impl Reconciler {
         }
         self.fill();
         self.write_statuses(affected.resources);
+    }
+
+    /// Says which namespaces need the roots; now and then only, since pods come and go all the time.
+    fn follow_namespaces(&self) {
+        if !self.outlets.in_cluster || !self.synced {
+            return;
+        }
+        let meshed = self.world.meshed_namespaces();
+        self.outlets.namespaces.send_if_modified(|known| {
+            let changed = *known != meshed;
+            *known = meshed;
+            changed
+        });
     }
 
     fn write_statuses(&mut self, resources: BTreeSet<ObjectRef>) {

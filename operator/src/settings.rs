@@ -57,6 +57,10 @@ pub struct Args {
     #[arg(long, env = "WEFT_WEBHOOK_ADDR", value_name = "ADDR", default_value = "127.0.0.1:15017")]
     pub webhook_addr: String,
 
+    /// Folder with `tls.crt` and `tls.key` for that, renewed by somebody else; default: the mesh's authority issues it
+    #[arg(long, env = "WEFT_WEBHOOK_CERTIFICATE", value_name = "DIR")]
+    pub webhook_certificate: Option<String>,
+
     /// Name of the operator's own pod, with `kube`; default: the host's name
     #[arg(long, env = "WEFT_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
@@ -93,6 +97,8 @@ pub struct Settings {
     pub proxy: Template,
     /// Listener of the webhooks; there is one in a cluster only.
     pub webhook_addr: SocketAddr,
+    /// Where the certificate of the webhooks is, where the authority does not issue it.
+    pub webhook_certificate: Option<PathBuf>,
     /// Name of the operator's own pod.
     pub pod_name: String,
     /// Address of the operator's own pod; loopback where it is not known.
@@ -139,6 +145,7 @@ impl Settings {
             admin_addr: any_port,
             proxy: Template::default(),
             webhook_addr: any_port,
+            webhook_certificate: None,
             pod_name: "weft-operator".into(),
             pod_ip: any_port.ip(),
             certificate_lifetime: None,
@@ -167,6 +174,8 @@ impl TryFrom<Args> for Settings {
         if state.is_none() && !matches!(source, Some(SourceSetting::Kube)) {
             bad.push("--state: is not given; name the folder that keeps the operator's state".into());
         }
+        let certificate = args.webhook_certificate.filter(|folder| !folder.is_empty());
+        let webhook_certificate = certificate.map(PathBuf::from);
         let all = || {
             Some(Self {
                 source: source?,
@@ -174,6 +183,7 @@ impl TryFrom<Args> for Settings {
                 grpc_addr: grpc_addr?,
                 admin_addr: admin_addr?,
                 webhook_addr: webhook_addr?,
+                webhook_certificate,
                 pod_name: args.pod_name.filter(|name| !name.is_empty()).unwrap_or_else(host_name),
                 pod_ip: pod_ip?,
                 proxy: proxy?,

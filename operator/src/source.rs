@@ -55,6 +55,8 @@ pub(crate) enum Part {
     Objects,
     /// Instances.
     Instances,
+    /// What signs and what is trusted.
+    Authority,
 }
 
 impl Source {

@@ -1,6 +1,7 @@
-//! The proxy's certificate: makes a key, has the operator sign it, renews it in time. One task of the control plane,
-//! [`run`]. The old certificate stays in use until its end, and what serves it is replaced whole by the new one's
-//! (`TlsMaterial`: configurations, session caches, tickets). Connections that are up are never touched.
+//! The proxy's certificate: makes a key, has the operator sign it, renews it in time, and puts new roots in force as soon
+//! as the configuration brings them. One task of the control plane, [`run`]. The old certificate stays in use until its
+//! end, and what serves it is replaced whole by the new one's (`TlsMaterial`: configurations, session caches, tickets).
+//! Connections that are up are never touched.
 //!
 //! Leaves out the TLS configurations themselves (`tls.rs`) and what identities may do (the policies).
 
@@ -20,6 +21,7 @@ use weft_api::v1::identity_client::IdentityClient;
 use weft_api::v1::{SignRequest, SignResponse};
 
 use crate::config::Shared;
+use crate::config::snapshot::Roots;
 use crate::operator::{Backoff, causes, connect};
 use crate::settings::Settings;
 use crate::telemetry::clock::unix_now;
@@ -91,33 +93,83 @@ pub async fn run(shared: Arc<Shared>, finish: CancellationToken) {
 }
 
 async fn keep_certified(shared: &Shared) {
-    let mut known_roots = Vec::new();
     wait_for(&shared.settings.roots).await;
     let mut backoff = Backoff::new(FIRST.0, FIRST.1);
+    // Which roots are in force.
+    let mut number = 0;
     loop {
-        let outcome = obtain(&shared.settings, &known_roots).await;
-        let delay = match outcome {
-            Ok(Obtained { material, renew_at }) => {
-                known_roots.clone_from(&material.identity.roots);
+        let in_use =
+            shared.identity.load().as_ref().map(|old| old.identity.roots.clone()).unwrap_or_default();
+        match obtain(&shared.settings, &in_use).await {
+            Ok(Obtained { material, renew_at, roots_number }) => {
                 backoff = Backoff::new(RENEW.0, RENEW.1);
                 let lives = Lives { from: material.not_before, until: material.not_after };
                 info!(identity = %material.id, not_after = material.not_after, renew_at, "certificate is in use");
                 warn_of_skew(lives);
-                shared.certify(material);
+                // The answer may come from a replica that has not seen the newest roots yet.
+                let newer = newest(shared, roots_number);
+                number = newer.as_ref().map_or(roots_number, |newer| newer.number);
+                shared.certify(newer.and_then(|newer| with_roots(&material, newer)).unwrap_or(material));
                 shared.telemetry.metrics.certificate_expiring(false);
                 let due = until_renewal(unix_now(), renew_at, lives, rand::random());
-                sleep_until_wall_clock(unix_now() + i64::try_from(due.as_secs()).unwrap_or(i64::MAX)).await;
-                continue;
+                let due = unix_now() + i64::try_from(due.as_secs()).unwrap_or(i64::MAX);
+                number = follow_roots(shared, number, sleep_until_wall_clock(due)).await;
             }
             Err(error) => {
                 shared.telemetry.metrics.renewal_failed();
                 let delay = backoff.next(rand::random());
                 tell(shared, &error, delay);
-                delay
+                number = follow_roots(shared, number, sleep(delay)).await;
             }
-        };
-        sleep(delay).await;
+        }
     }
+}
+
+/// Puts the roots in force that the configuration brings, until it is time to do something else. Returns which they are.
+async fn follow_roots(shared: &Shared, mut number: i64, over: impl Future<Output = ()>) -> i64 {
+    let mut published = shared.published();
+    published.mark_changed();
+    let mut over = std::pin::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => return number,
+            Ok(()) = published.changed() => {
+                let (Some(old), Some(roots)) = (shared.identity.load_full(), newest(shared, number)) else { continue };
+                number = roots.number;
+                if roots.certificates == old.identity.roots {
+                    continue;
+                }
+                let count = roots.certificates.len();
+                if let Some(material) = with_roots(&old, roots) {
+                    shared.trust(material);
+                    info!(roots = count, number, "new roots are in force");
+                }
+            }
+        }
+    }
+}
+
+/// The roots that the configuration says, if they are newer.
+fn newest(shared: &Shared, number: i64) -> Option<Roots> {
+    shared.config.load().proxy.roots.clone().filter(|roots| roots.number > number)
+}
+
+/// The same certificate with other roots; none where these cannot be used, and then the old ones stay.
+fn with_roots(old: &TlsMaterial, roots: Roots) -> Option<TlsMaterial> {
+    let (chain, key) = (old.identity.chain.clone(), old.identity.key.clone_key());
+    let identity = Identity { chain, key, roots: roots.certificates };
+    let made = TlsMaterial::new(Arc::new(identity));
+    made.inspect_err(|error| error!(error = causes(error), "new roots cannot be used; the old ones stay"))
+        .ok()
+}
+
+/// What to show the operator and whom to take for it: its certificate may be of a root that has reached this proxy by its
+/// file only, where it was away from the operator for long.
+pub(crate) fn towards_operator(settings: &Settings, identity: &Identity) -> Identity {
+    let mut roots = identity.roots.clone();
+    let file = read_roots(&settings.roots).unwrap_or_default();
+    roots.extend(file.into_iter().filter(|root| !identity.roots.contains(root)));
+    Identity { chain: identity.chain.clone(), key: identity.key.clone_key(), roots }
 }
 
 /// How long a certificate lives, seconds since the Unix epoch.
@@ -179,15 +231,17 @@ fn warn_of_skew(lives: Lives) {
 struct Obtained {
     material: TlsMaterial,
     renew_at: i64,
+    /// Which roots it came with.
+    roots_number: i64,
 }
 
-async fn obtain(settings: &Settings, known_roots: &[CertificateDer<'static>]) -> Result<Obtained, CertError> {
-    // The file may have been rotated since the last certificate, or the last answer may be newer than the file.
+async fn obtain(settings: &Settings, in_use: &[CertificateDer<'static>]) -> Result<Obtained, CertError> {
+    // The file may have been rotated since the last certificate, or what is in use may be newer than the file.
     let mut roots = match read_roots(&settings.roots) {
-        Err(error) if known_roots.is_empty() => return Err(error),
+        Err(error) if in_use.is_empty() => return Err(error),
         roots => roots.unwrap_or_default(),
     };
-    roots.extend(known_roots.iter().filter(|root| !roots.contains(root)).cloned().collect::<Vec<_>>());
+    roots.extend(in_use.iter().filter(|root| !roots.contains(root)).cloned().collect::<Vec<_>>());
     let token = token(settings).await?;
     let key = KeyPair::generate().map_err(CertError::Request)?;
     let csr = request(&key).map_err(CertError::Request)?;
@@ -196,13 +250,13 @@ async fn obtain(settings: &Settings, known_roots: &[CertificateDer<'static>]) ->
     let request = SignRequest { csr, workload: workload.clone(), token };
     let signed =
         timeout(SIGN, sign(&settings.operator, roots, request)).await.map_err(|_| CertError::Late)??;
-    let renew_at = signed.renew_at;
+    let (renew_at, roots_number) = (signed.renew_at, signed.roots_number);
     let material = material(signed, &key).map_err(CertError::Unusable)?;
     let got = format!("{}/{}", material.id.namespace(), material.id.account());
     if got != workload {
         return Err(CertError::Stranger { got: material.id.to_string(), wanted: workload });
     }
-    Ok(Obtained { material, renew_at })
+    Ok(Obtained { material, renew_at, roots_number })
 }
 
 async fn sign(

@@ -108,7 +108,13 @@ impl Shared {
         self.certified.send_modify(|version| *version += 1);
     }
 
-    /// Changes whenever there is a new certificate.
+    /// Puts other roots in force with the same certificate.
+    pub fn trust(&self, material: TlsMaterial) {
+        self.identity.store(Some(Arc::new(material)));
+        self.certified.send_modify(|version| *version += 1);
+    }
+
+    /// Changes whenever there is a new certificate, or new roots.
     pub fn certified(&self) -> watch::Receiver<u64> {
         self.certified.subscribe()
     }

@@ -42,6 +42,8 @@ pub const RELEASE_OWNER: &str = "weft-operator";
 pub const OPERATOR_HOST: &str = "weft-operator.weft-system.svc";
 /// TLS name of the operator's gRPC server.
 pub const OPERATOR_SERVER_NAME: &str = "operator.weft-system.svc";
+/// Annotation of the Mesh that asks for a new root whenever its value changes.
+pub const ANNOTATION_ROTATE_ROOT: &str = "weft.dev/rotate-root";
 /// Trust domain where the Mesh resource names none.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 

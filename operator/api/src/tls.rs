@@ -6,6 +6,7 @@
 //! is the caller's authorization) and where certificates come from (the identity service).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -14,6 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use sha2::{Digest, Sha256};
 
 use crate::spiffe::SpiffeId;
 
@@ -52,6 +54,9 @@ pub enum TlsError {
     /// The certificate cannot be read.
     #[error("peer certificate cannot be read")]
     Unreadable,
+    /// The certificate does not hold.
+    #[error("certificate does not chain to a root, or is not valid")]
+    Chain(#[source] webpki::Error),
     /// The certificate holds no workload identity, or more than one URI (X509-SVID, section 5.2).
     #[error("peer certificate holds {count} URI names, expected exactly one SPIFFE id")]
     NoIdentity {
@@ -141,6 +146,28 @@ pub fn trust_domain(root: &CertificateDer<'_>) -> Option<String> {
         GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),
         _ => None,
     })
+}
+
+/// Verifies a chain, leaf first, as both ends of a connection would, at a moment in seconds since the Unix epoch.
+pub fn verify(chain: &[CertificateDer<'_>], roots: &[CertificateDer<'_>], now: i64) -> Result<(), TlsError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(TlsError::NoCertificate)?;
+    let leaf = webpki::EndEntityCert::try_from(leaf).map_err(TlsError::Chain)?;
+    let anchors = roots.iter().map(webpki::anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>();
+    let anchors = anchors.map_err(TlsError::Chain)?;
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or_default()));
+    let algorithms = provider().signature_verification_algorithms.all;
+    for usage in [webpki::KeyUsage::server_auth(), webpki::KeyUsage::client_auth()] {
+        leaf.verify_for_usage(algorithms, &anchors, intermediates, time, usage, None, None)
+            .map_err(TlsError::Chain)?;
+    }
+    Ok(())
+}
+
+/// A short name of some bytes, the same for the same bytes: 16 hexadecimal digits.
+pub fn fingerprint(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    let head = digest.iter().take(8).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
+    format!("{head:016x}")
 }
 
 fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {

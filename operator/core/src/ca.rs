@@ -1,42 +1,58 @@
-//! The mesh's own certificate authority: makes roots, signs the certificates of workloads, turns roots over in time.
+//! The mesh's own certificate authority: makes roots or takes one that was brought, signs the certificates of workloads,
+//! turns roots over in time.
 //!
 //! Stands behind the identity service of the operator, which proves who asks before it calls [`Ca::sign`]. The time is
-//! an argument; the only randomness is that of a new root's key. Leaves out where the roots are kept ([`Ca::to_pem`]
-//! is what to keep, as a secret) and how proxies learn of them (every answer of the identity service carries all).
+//! an argument; the only randomness is that of a new root's key. How it is written down is `record` ([`Ca::to_pem`] is
+//! what to keep, as a secret), when which root signs is `turn_over`, what is asked of a brought issuer is `brought`.
+//! Leaves out where the roots are kept and how proxies learn of them.
+
+mod brought;
+mod record;
+mod root;
+mod turn_over;
 
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use sha2::{Digest, Sha256};
 use weft_api::spiffe::SpiffeId;
 use weft_crds::mesh::Identity;
 use x509_parser::prelude::FromDer;
 
+pub use self::brought::{Brought, IssuerError, Values};
+pub use self::record::trust_domain_of;
+use self::root::{Root, Signer};
+pub use self::turn_over::{Policy, Wish};
+
 /// How far the clock of a peer may be behind: certificates begin this much in the past.
 pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
+/// Life of a certificate for a server of the operator itself.
+const SERVER_LIFE: Duration = Duration::from_hours(24);
 
 /// The authority of one trust domain: one root that signs, others that are trusted beside it while roots turn over.
 pub struct Ca {
     trust_domain: String,
     /// The first signs.
     roots: Vec<Root>,
+    lives: Lives,
+    /// The last turn-over that was asked for and done.
+    rotated: String,
+    /// When anything of it last changed, seconds since the Unix epoch; goes up with every change.
+    changed: i64,
 }
 
-struct Root {
-    certificate: CertificateDer<'static>,
-    /// Absent: trusted, but not ours to sign with.
-    issuer: Option<Issuer<'static, KeyPair>>,
-    not_before: i64,
-    not_after: i64,
+/// How long certificates live that have been signed, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lives {
+    /// No certificate is signed for longer.
+    longest: Duration,
+    /// When those have ended that were signed for longer, seconds since the Unix epoch.
+    longer_until: i64,
 }
 
 /// How long certificates of workloads live.
@@ -114,36 +130,23 @@ impl CaError {
 impl Ca {
     /// An authority with one fresh root.
     pub fn new(trust_domain: &str, now: i64, root_lifetime: Duration) -> Result<Self, CaError> {
-        let root = Root::new(trust_domain, now, root_lifetime)?;
-        Ok(Self { trust_domain: trust_domain.to_owned(), roots: vec![root] })
+        Ok(Self::of(trust_domain, Root::make(trust_domain, now, root_lifetime)?, now))
     }
 
-    /// An authority from what [`Ca::to_pem`] gave: certificates and PKCS#8 keys in any order. The first certificate
-    /// that has its key signs; certificates without key are trusted only.
-    pub fn from_pem(trust_domain: &str, pem: &str) -> Result<Self, CaError> {
-        let unreadable = |error: rustls_pki_types::pem::Error| CaError::Pem(error.to_string());
-        let mut keys = Vec::new();
-        for key in PrivateKeyDer::pem_slice_iter(pem.as_bytes()) {
-            keys.push(KeyPair::try_from(&key.map_err(unreadable)?).map_err(CaError::Root)?);
-        }
-        let mut roots = Vec::new();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            roots.push(Root::read(certificate.map_err(unreadable)?, &mut keys)?);
-        }
-        if !keys.is_empty() {
-            return Err(CaError::StrayKey);
-        }
-        let signs = roots.iter().position(|root| root.issuer.is_some()).ok_or(CaError::NoRoot)?;
-        let first = roots.remove(signs);
-        roots.insert(0, first);
-        Ok(Self { trust_domain: trust_domain.to_owned(), roots })
+    /// An authority whose issuer was brought by the user.
+    pub fn with_issuer(trust_domain: &str, brought: &Brought, now: i64) -> Result<Self, CaError> {
+        Ok(Self::of(trust_domain, brought.root()?, now))
     }
 
-    /// All roots with their keys. A secret.
-    pub fn to_pem(&self) -> String {
-        let key =
-            |root: &Root| root.issuer.as_ref().map(|issuer| issuer.key().serialize_pem()).unwrap_or_default();
-        self.roots.iter().map(|root| certificate_pem(&root.certificate) + &key(root)).collect()
+    fn of(trust_domain: &str, root: Root, now: i64) -> Self {
+        let lives = Lives { longest: Duration::ZERO, longer_until: 0 };
+        Self {
+            trust_domain: trust_domain.to_owned(),
+            roots: vec![root],
+            lives,
+            rotated: String::new(),
+            changed: now,
+        }
     }
 
     /// The trust domain it signs for.
@@ -158,12 +161,31 @@ impl Ca {
 
     /// The roots to trust as PEM, without keys.
     pub fn roots_pem(&self) -> String {
-        self.roots.iter().map(|root| certificate_pem(&root.certificate)).collect()
+        self.roots.iter().map(|root| record::certificate_pem(&root.certificate)).collect()
+    }
+
+    /// The root that is to sign once everyone trusts it.
+    pub fn joining(&self) -> Option<CertificateDer<'static>> {
+        self.roots.iter().find(|root| root.joins().is_some()).map(|root| root.certificate.clone())
     }
 
     /// When the last root ends, seconds since the Unix epoch.
     pub fn expires(&self) -> i64 {
         self.roots.iter().map(|root| root.not_after).max().unwrap_or_default()
+    }
+
+    /// When what signs ends, seconds since the Unix epoch: with a brought issuer that may be before its root.
+    pub fn signs_until(&self) -> i64 {
+        self.signer().map(|signer| signer.not_after).unwrap_or_default()
+    }
+
+    /// Goes up with every change of what is trusted or signs.
+    pub fn changed(&self) -> i64 {
+        self.changed
+    }
+
+    fn signer(&self) -> Result<&Signer, CaError> {
+        self.roots.first().and_then(|root| root.signer.as_ref()).ok_or(CaError::NoRoot)
     }
 
     /// Signs a certificate for `id` over the key of a PKCS#10 request, whose own names and wishes are ignored.
@@ -172,41 +194,50 @@ impl Ca {
         if id.trust_domain() != self.trust_domain {
             return Err(CaError::TrustDomain { id: id.clone(), trust_domain: self.trust_domain.clone() });
         }
-        let root = self.roots.first().ok_or(CaError::NoRoot)?;
-        let issuer = root.issuer.as_ref().ok_or(CaError::NoRoot)?;
-        if root.not_after <= now {
-            return Err(CaError::Ended);
-        }
-        let mut request = read_request(csr)?;
-        let not_before = now - seconds(CLOCK_SKEW);
-        let not_after = (now + seconds(life.length)).min(root.not_after);
-        request.params = leaf(id, not_before, not_after)?;
-        request.params.serial_number = Some(serial(issuer.key(), csr, id, now));
-        let certificate = request.signed_by(issuer).map_err(CaError::Sign)?;
+        let (not_before, not_after) = self.validity(now, life.length)?;
+        let params = leaf(uri(id.as_str()).map_err(CaError::Sign)?, (not_before, not_after));
+        let chain = self.sign_params(csr, params, (id.as_str(), now))?;
         let renew_after = (not_after - now) * i64::from(life.renew_percent) / 100;
-        let chain = vec![certificate.der().clone()];
         Ok(Signed { chain, not_before, not_after, renew_at: now + renew_after })
     }
 
-    /// Turns roots over; to be called now and then. A successor is made `overlap` before the newest root ends, is
-    /// trusted at once and signs once it has been trusted for half of `overlap`, so that every proxy has renewed its
-    /// certificate, and with it its roots, in between. Ended roots go. Says whether anything changed.
-    pub fn turn_over(&mut self, now: i64, lifetime: Duration, overlap: Duration) -> Result<bool, CaError> {
-        let before: Vec<CertificateDer<'static>> = self.roots();
-        let newest = self.roots.iter().filter(|root| root.issuer.is_some()).map(|root| root.not_after).max();
-        if newest.is_none_or(|end| end - seconds(overlap) <= now) {
-            self.roots.push(Root::new(&self.trust_domain, now, lifetime)?);
+    /// Signs a certificate for a server of the operator itself that callers outside the mesh know by these DNS names.
+    pub fn sign_server(&self, csr: &[u8], names: &[&str], now: i64) -> Result<Signed, CaError> {
+        let (not_before, not_after) = self.validity(now, SERVER_LIFE)?;
+        let first = names.first().copied().unwrap_or_default();
+        let mut params = leaf(dns(first).map_err(CaError::Sign)?, (not_before, not_after));
+        for name in names.iter().skip(1) {
+            params.subject_alt_names.push(dns(name).map_err(CaError::Sign)?);
         }
-        self.roots.retain(|root| root.not_after > now);
-        let settled = now - seconds(overlap) / 2 - seconds(CLOCK_SKEW);
-        let signer = |root: &&Root| root.issuer.is_some();
-        let known = self.roots.iter().filter(signer).filter(|root| root.not_before <= settled);
-        let oldest = || self.roots.iter().filter(signer).map(|root| root.not_before).min();
-        if let Some(begin) = known.map(|root| root.not_before).max().or_else(oldest) {
-            self.roots
-                .sort_by_key(|root| (root.issuer.is_none() || root.not_before != begin, root.not_before));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let chain = self.sign_params(csr, params, (first, now))?;
+        Ok(Signed { chain, not_before, not_after, renew_at: now + (not_after - now) / 2 })
+    }
+
+    /// Begin and end of a certificate signed now: no longer than is recorded, since the turn-over counts on it, and not
+    /// beyond what signs it.
+    fn validity(&self, now: i64, length: Duration) -> Result<(i64, i64), CaError> {
+        let ends = self.signer()?.not_after;
+        if ends <= now {
+            return Err(CaError::Ended);
         }
-        Ok(self.roots() != before)
+        let longest = self.lives.longest;
+        let length = if longest.is_zero() { length } else { length.min(longest) };
+        Ok((now - seconds(CLOCK_SKEW), (now + seconds(length)).min(ends)))
+    }
+
+    fn sign_params(
+        &self,
+        csr: &[u8],
+        params: CertificateParams,
+        (name, now): (&str, i64),
+    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
+        let signer = self.signer()?;
+        let mut request = read_request(csr)?;
+        request.params = params;
+        request.params.serial_number = Some(serial(signer.issuer.key(), csr, name, now));
+        let certificate = request.signed_by(&signer.issuer).map_err(CaError::Sign)?;
+        Ok(std::iter::once(certificate.der().clone()).chain(signer.chain.iter().cloned()).collect())
     }
 }
 
@@ -217,36 +248,6 @@ impl fmt::Debug for Ca {
             .field("trust_domain", &self.trust_domain)
             .field("roots", &roots)
             .finish_non_exhaustive()
-    }
-}
-
-impl Root {
-    fn new(trust_domain: &str, now: i64, lifetime: Duration) -> Result<Self, CaError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Root)?;
-        let (not_before, not_after) = (now - seconds(CLOCK_SKEW), now + seconds(lifetime));
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("weft root of {trust_domain}"));
-        params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}")).map_err(CaError::Root)?];
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) = (time(not_before), time(not_after));
-        let certificate = params.self_signed(&key).map_err(CaError::Root)?.der().clone();
-        Ok(Self { certificate, issuer: Some(Issuer::new(params, key)), not_before, not_after })
-    }
-
-    /// Takes the certificate's key out of `keys` where it is among them.
-    fn read(certificate: CertificateDer<'static>, keys: &mut Vec<KeyPair>) -> Result<Self, CaError> {
-        let unreadable = |_| CaError::Pem("a root certificate cannot be parsed".to_owned());
-        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(unreadable)?;
-        let public = &parsed.subject_pki.subject_public_key.data;
-        let (not_before, not_after) =
-            (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
-        let key =
-            keys.iter().position(|key| key.public_key_raw() == public.as_ref()).map(|at| keys.remove(at));
-        let issuer =
-            key.map(|key| Issuer::from_ca_cert_der(&certificate, key)).transpose().map_err(CaError::Root)?;
-        Ok(Self { certificate, issuer, not_before, not_after })
     }
 }
 
@@ -268,24 +269,24 @@ fn read_request(csr: &[u8]) -> Result<CertificateSigningRequestParams, CaError> 
 }
 
 /// X509-SVID, section 4: exactly one URI name, no authority, keys for signatures; the subject stays empty, which makes
-/// the URI name critical (RFC 5280, section 4.2.1.6).
-fn leaf(id: &SpiffeId, not_before: i64, not_after: i64) -> Result<CertificateParams, CaError> {
+/// the name critical (RFC 5280, section 4.2.1.6).
+fn leaf(name: SanType, (not_before, not_after): (i64, i64)) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names = vec![uri(id.as_str()).map_err(CaError::Sign)?];
+    params.subject_alt_names = vec![name];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     (params.not_before, params.not_after) = (time(not_before), time(not_after));
-    Ok(params)
+    params
 }
 
 /// A serial number that nobody without the authority's key can foresee, without a source of randomness here.
-fn serial(key: &KeyPair, csr: &[u8], id: &SpiffeId, now: i64) -> SerialNumber {
+fn serial(key: &KeyPair, csr: &[u8], name: &str, now: i64) -> SerialNumber {
     let mut hash = Sha256::new();
-    for part in [key.serialized_der(), csr, id.as_str().as_bytes(), &now.to_be_bytes()] {
+    for part in [key.serialized_der(), csr, name.as_bytes(), &now.to_be_bytes()] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
@@ -301,6 +302,10 @@ fn uri(text: &str) -> Result<SanType, rcgen::Error> {
     Ok(SanType::URI(text.try_into()?))
 }
 
+fn dns(text: &str) -> Result<SanType, rcgen::Error> {
+    Ok(SanType::DnsName(text.try_into()?))
+}
+
 /// The calendar form of a Unix time; times before 1970 become 1970.
 fn time<T>(unix: i64) -> T
 where
@@ -311,19 +316,6 @@ where
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4)
-}
-
-fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
-    let text = STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for (at, c) in text.chars().enumerate() {
-        if at > 0 && at % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(c);
-    }
-    pem.push_str("\n-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]

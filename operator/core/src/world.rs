@@ -9,6 +9,7 @@ pub mod lookup;
 pub mod object;
 pub mod route;
 pub mod service;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,7 @@ pub use affected::Affected;
 pub use object::{InstanceRef, Name, Object, ObjectKind, ObjectRef};
 pub use route::RouteView;
 pub use service::Service;
+pub use trust::Trust;
 
 /// Everything the operator knows. The same changes in any order give the same world, as long as those to one thing
 /// keep theirs.
@@ -56,6 +58,7 @@ pub struct World {
     pub(crate) reports: BTreeMap<InstanceRef, v1::Report>,
     generations: BTreeMap<ObjectRef, i64>,
     pub(crate) statuses: BTreeMap<ObjectRef, Status>,
+    trust: Trust,
     no_mesh: MeshSpec,
     in_cluster: bool,
 }
@@ -113,6 +116,8 @@ pub enum Change {
         /// The set.
         keys: v1::Keys,
     },
+    /// The mesh trusts this now.
+    Trust(Trust),
     /// What the proxy of an instance says of itself; none when its stream has ended.
     Report {
         /// Which.
@@ -134,6 +139,7 @@ impl World {
             Change::Instances { workload, instances } => self.set_instances(&workload, instances),
             Change::ReplaceInstances(all) => self.replace_instances(all),
             Change::Keys { name, keys } => self.set_keys(name, keys),
+            Change::Trust(trust) => self.set_trust(trust),
             Change::Report { instance, report } => self.set_report(&instance, report.as_ref()),
         }
     }
@@ -307,6 +313,12 @@ impl World {
     /// Whether a Mesh is in force; without one, built-in values are.
     pub fn has_mesh(&self) -> bool {
         self.meshes.contains_key(&Name::new("", MESH_NAME))
+    }
+
+    /// The Mesh named `default` as it is in force, built-in values where there is none.
+    pub fn mesh_object(&self) -> Mesh {
+        let named = self.meshes.get(&Name::new("", MESH_NAME)).cloned();
+        named.unwrap_or_else(|| Mesh::new(MESH_NAME, MeshSpec::default()))
     }
 
     /// The Microservice of that name.

@@ -11,7 +11,7 @@ use weft_api::v1;
 use weft_core::compile;
 use weft_core::instances::{Instance, PortAddresses, Role};
 use weft_core::status::{self, Status};
-use weft_core::world::{Affected, Change, InstanceRef, Name, Object, ObjectKind, ObjectRef, World};
+use weft_core::world::{Affected, Change, InstanceRef, Name, Object, ObjectKind, ObjectRef, Trust, World};
 
 const NAMESPACES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 3] = ["x", "y", "gateway"];
@@ -119,6 +119,7 @@ fn target(change: &Change) -> String {
         Change::Instances { workload, .. } => format!("instances {workload}"),
         Change::ReplaceInstances(_) => "instances".to_owned(),
         Change::Keys { name, .. } => format!("keys {name}"),
+        Change::Trust(_) => "trust".to_owned(),
         Change::Report { instance, .. } => format!("report {instance}"),
     }
 }
@@ -168,6 +169,11 @@ fn change(dice: &mut Dice, generation: i64) -> Change {
         16 => {
             let keys = v1::Keys { jwks: dice.of(&["{}", "[]"]).to_owned(), ..v1::Keys::default() };
             Change::Keys { name: uri(dice), keys }
+        }
+        17 => {
+            let number = generation;
+            let problem = dice.of(&["", "none"]).to_owned();
+            Change::Trust(Trust { roots: vec![vec![1]], number, ends: 7, problem })
         }
         _ => {
             let workload = Name::new(dice.namespace(), dice.of(&["x", "y", "gateway", "edge"]));

@@ -10,9 +10,9 @@ use weft_api::status::Problem;
 use weft_api::v1::Hello;
 use weft_core::instances::Instance;
 use weft_core::world::{Change, InstanceRef, Name, Object, ObjectKind};
-use weft_crds::mesh::{MESH_NAME, MeshSpec};
+use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
 
-use super::Reconciler;
+use super::{Keeping, Reconciler, changes};
 use crate::attest::{JoinToken, JoinTokens};
 use crate::authority::{Authority, AuthorityError};
 use crate::clock::unix_now;
@@ -52,14 +52,15 @@ impl Reconciler {
     pub(super) fn put_in_force(&mut self) {
         let is_whole = self.loaded.contains(&Part::Objects) && self.loaded.contains(&Part::Instances);
         if is_whole
-            && let Some(authority) = &self.authority
+            && let Some(authority) = self.authority.clone()
             && let Some(in_force) = self.outlets.in_force.take()
         {
+            self.reconcile([Change::Trust(authority.trust(unix_now()))]);
             let instances = self.world.instances().count();
             let objects = self.world.references().len();
             info!(objects, instances, "configuration in force");
             // Nobody waits for it only when the operator is stopping.
-            drop(in_force.send(Arc::clone(authority)));
+            drop(in_force.send(authority));
         }
     }
 
@@ -80,9 +81,9 @@ impl Reconciler {
             reference.kind == ObjectKind::Mesh && reference.name.name == MESH_NAME
         };
         let sourced = objects.iter().find(is_mesh);
-        let built_in = MeshSpec::default();
-        let spec = match sourced.map(|sourced| &sourced.object) {
-            Some(Object::Mesh(mesh)) => &mesh.spec,
+        let built_in = Mesh::new(MESH_NAME, MeshSpec::default());
+        let mesh = match sourced.map(|sourced| &sourced.object) {
+            Some(Object::Mesh(mesh)) => mesh,
             _ => &built_in,
         };
         let problem = |error: AuthorityError| Problem {
@@ -94,16 +95,30 @@ impl Reconciler {
             message: with_causes(&error),
             remedy: String::new(),
         };
-        self.admit_trust_domain(spec).map_err(|error| Box::new(problem(error)))
+        self.admit_trust_domain(mesh).map_err(|error| Box::new(problem(error)))
     }
 
-    pub(super) fn admit_trust_domain(&mut self, mesh: &MeshSpec) -> Result<(), AuthorityError> {
+    pub(super) fn admit_trust_domain(&mut self, mesh: &Mesh) -> Result<(), AuthorityError> {
         if let Some(authority) = &self.authority {
-            return authority.configure(&mesh.trust_domain, &mesh.identity);
+            return authority.configure(mesh);
         }
-        let (state, lifetime) = (self.outlets.state.as_deref(), self.outlets.certificate_lifetime);
-        self.authority = Some(Arc::new(Authority::open(state, mesh, lifetime, unix_now())?));
+        match &self.outlets.keeping {
+            Keeping::Folder { folder, lifetime } => {
+                self.authority = Some(Arc::new(Authority::open(folder, mesh, *lifetime, unix_now())?));
+            }
+            Keeping::Elsewhere(asked) => drop(asked.send_replace(Some(mesh.clone()))),
+        }
         Ok(())
+    }
+
+    /// The authority was opened, or could not be and is tried again.
+    pub(super) fn take_authority(&mut self, opened: Result<Arc<Authority>, AuthorityError>) {
+        match opened {
+            Ok(authority) => self.authority = Some(authority),
+            Err(error) => return self.reject(Part::Authority, vec![changes::problem(&error)]),
+        }
+        self.problems.remove(&Part::Authority);
+        self.take_sync();
     }
 
     /// Answers a proxy that wants to subscribe.

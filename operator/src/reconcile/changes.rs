@@ -6,7 +6,7 @@ use tracing::{error, info};
 use weft_api::status::Problem;
 use weft_core::world::{Affected, Change, Invalid, Name, Object, ObjectKind, ObjectRef};
 use weft_crds::field_path::FieldPath;
-use weft_crds::mesh::{MESH_NAME, MeshSpec};
+use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
 use weft_crds::validate::Violation;
 
 use super::Reconciler;
@@ -41,9 +41,13 @@ impl Reconciler {
     /// All has been told: now it goes into force, if an authority can be had for its trust domain.
     pub(super) fn take_sync(&mut self) {
         self.synced = true;
-        let mesh = self.world.mesh().clone();
+        let mesh = self.world.mesh_object();
         if let Err(error) = self.admit_trust_domain(&mesh) {
             self.reject(Part::Objects, vec![problem(&error)]);
+            return;
+        }
+        if self.authority.is_none() {
+            // It is being opened; it says when it is.
             return;
         }
         if self.problems.remove(&Part::Objects).is_some() {
@@ -63,10 +67,10 @@ impl Reconciler {
             reference.kind == ObjectKind::Mesh
                 && *reference == ObjectRef::new(ObjectKind::Mesh, Name::new("", MESH_NAME))
         };
-        let built_in = MeshSpec::default();
-        let (reference, spec, generation) = match &change {
+        let built_in = Mesh::new(MESH_NAME, MeshSpec::default());
+        let (reference, mesh, generation) = match &change {
             Change::Upsert(object) => match &**object {
-                Object::Mesh(mesh) => (object.reference(), &mesh.spec, mesh.metadata.generation),
+                Object::Mesh(mesh) => (object.reference(), mesh, mesh.metadata.generation),
                 _ => return change,
             },
             Change::Remove(reference) => (reference.clone(), &built_in, None),
@@ -75,7 +79,7 @@ impl Reconciler {
         if !of_mesh(&reference) || self.authority.is_none() {
             return change;
         }
-        let Err(error) = self.admit_trust_domain(spec) else { return change };
+        let Err(error) = self.admit_trust_domain(mesh) else { return change };
         error!(object = %reference, "refused, the last good one stays: {}", with_causes(&error));
         let message = with_causes(&error);
         let remedy = "set spec.trustDomain back";
@@ -95,7 +99,7 @@ fn changes_keys(change: &Change) -> bool {
     }
 }
 
-fn problem(error: &AuthorityError) -> Problem {
+pub(super) fn problem(error: &AuthorityError) -> Problem {
     Problem {
         resource: format!("Mesh {MESH_NAME}"),
         field: "spec.trustDomain".into(),

@@ -62,13 +62,14 @@ impl IdentityService {
         let (signed, roots) =
             self.authority.sign(csr, &id, unix_now()).map_err(|error| not_signed(&id, &error))?;
         self.metrics.certificates_issued.inc();
-        info!(%id, not_after = signed.not_after, "certificate issued");
+        info!(%id, pod = workload.pod, not_after = signed.not_after, "certificate issued");
         Ok(SignResponse {
             chain: signed.chain.iter().map(|certificate| certificate.to_vec()).collect(),
-            roots: roots.iter().map(|root| root.to_vec()).collect(),
+            roots: roots.certificates.iter().map(|root| root.to_vec()).collect(),
             not_after: signed.not_after,
             not_before: signed.not_before,
             renew_at: signed.renew_at,
+            roots_number: roots.number,
         })
     }
 
@@ -89,7 +90,10 @@ impl IdentityService {
 
 fn not_attested(error: &AttestError) -> Refused {
     match error {
-        AttestError::Token => ("token", Status::unauthenticated(error.to_string())),
+        AttestError::Token | AttestError::NotAuthenticated(_) => {
+            ("token", Status::unauthenticated(error.to_string()))
+        }
+        AttestError::Unavailable(_) => ("unavailable", Status::unavailable(error.to_string())),
         AttestError::Workload { .. } => ("workload", Status::permission_denied(error.to_string())),
     }
 }

@@ -4,8 +4,10 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls_pki_types::CertificateDer;
 use tonic::Code;
 use weft_api::tls;
+use weft_api::v1::Kind;
+use weft_api::v1::resource::Body;
 
-use crate::harness::{Operator, instance, request, token};
+use crate::harness::{MESH, Operator, instance, request, token};
 
 #[tokio::test]
 async fn a_join_token_gets_a_certificate_for_its_workload() {
@@ -64,4 +66,26 @@ async fn a_token_handed_out_while_running_is_good() {
     operator.until("the new instance", |status| status.services.iter().any(|s| s.instances.len() == 2)).await;
     let (_, csr) = request();
     operator.sign("shop/order", &token("order-1"), &csr).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_root_reaches_proxies_at_once_and_does_not_sign_yet() {
+    let operator = Operator::of_shop().await;
+    let mut proxy = operator.proxy("order", 0).await;
+    let roots = |resource: &weft_api::v1::Resource| match &resource.body {
+        Some(Body::Proxy(proxy)) => proxy.roots.clone(),
+        _ => vec![],
+    };
+    let before = proxy.until(Kind::Proxy, "self", |resource| roots(resource).len() == 1).await;
+    let asked = MESH.replace("{name: default}", "{name: default, annotations: {weft.dev/rotate-root: now}}");
+    operator.write("mesh.yaml", &asked);
+    let after = proxy.until(Kind::Proxy, "self", |resource| roots(resource).len() == 2).await;
+    assert_eq!(roots(&before)[0], roots(&after)[0]);
+    assert_eq!(operator.roots().len(), 2);
+    let signed = operator.sign("shop/order", &token("order-0"), &request().1).await.unwrap();
+    let der = |all: &[Vec<u8>]| all.iter().cloned().map(CertificateDer::from).collect::<Vec<_>>();
+    let now = signed.not_before + 300;
+    tls::verify(&der(&signed.chain), &der(&roots(&before)), now).unwrap();
+    assert_eq!(signed.roots, roots(&after));
+    operator.stop().await;
 }

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
     Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, Origin,
-    OutboundListener, ParsedKeys, ProxyConfig, Resources, Snapshot, Sources,
+    OutboundListener, ParsedKeys, ProxyConfig, Resources, Roots, Snapshot, Sources,
 };
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
@@ -276,7 +277,18 @@ fn proxy_config(proxy: &v1::Proxy) -> Result<ProxyConfig, Wrong> {
             given => given,
         },
         redis_url: text(&proxy.redis_url),
+        roots: roots(proxy)?,
     })
+}
+
+/// All or nothing: with a root that cannot be used the proxy could not judge all of its peers.
+fn roots(proxy: &v1::Proxy) -> Result<Option<Roots>, Wrong> {
+    let certificates: Vec<_> = proxy.roots.iter().cloned().map(CertificateDer::from).collect();
+    let bad = certificates.iter().position(|root| weft_api::tls::validity(root).is_none());
+    match bad {
+        Some(bad) => Err(format!("roots: the certificate at {bad} cannot be read")),
+        None => Ok((!certificates.is_empty()).then_some(Roots { certificates, number: proxy.roots_number })),
+    }
 }
 
 fn outbound_listener(listener: &v1::OutboundListener) -> Result<OutboundListener, Wrong> {

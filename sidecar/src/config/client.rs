@@ -22,6 +22,7 @@ use weft_api::v1::config_request::Body;
 use weft_api::v1::resource::Body as ResourceBody;
 use weft_api::v1::{self, ConfigRequest, Delta, Kind, ResourceVersion};
 
+use crate::certs;
 use crate::config::Shared;
 use crate::config::apply::apply;
 use crate::config::report::Reporter;
@@ -170,7 +171,8 @@ impl Client {
     async fn subscribe(&mut self) -> Result<(mpsc::Sender<ConfigRequest>, Streaming<Delta>), StreamError> {
         // The certificate is taken anew for each stream; it may have been renewed.
         let identity = self.shared.identity.load_full().ok_or(StreamError::Closed)?;
-        let tls = client_config(&identity.identity, &[ALPN_H2]).map_err(StreamError::Tls)?;
+        let identity = certs::towards_operator(&self.shared.settings, &identity.identity);
+        let tls = client_config(&identity, &[ALPN_H2]).map_err(StreamError::Tls)?;
         let channel =
             connect(&self.shared.settings.operator, Arc::new(tls)).await.map_err(StreamError::Connect)?;
         let (outgoing, messages) = mpsc::channel(OUTGOING);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
+use weft_api::tls::fingerprint;
 use weft_api::v1::{BreakerReport, BreakerState, Report};
 
 use crate::config::Shared;
@@ -21,13 +22,16 @@ impl Reporter {
     /// The state at this moment.
     pub fn report(&mut self, shared: &Shared) -> Report {
         let metrics = &shared.telemetry.metrics;
+        let identity = shared.identity.load();
+        let roots = identity.iter().flat_map(|identity| &identity.identity.roots);
         Report {
-            certificate_not_after: shared.identity.load().as_ref().map_or(0, |identity| identity.not_after),
+            certificate_not_after: identity.as_ref().map_or(0, |identity| identity.not_after),
             breakers: breakers(&shared.config.load()),
             edges: self.edges.take(metrics),
             active_requests: shared.active_requests.load(Ordering::Relaxed),
             open_connections: shared.open_connections.load(Ordering::Relaxed),
             ready: shared.is_ready(),
+            roots: roots.map(|root| fingerprint(root)).collect(),
         }
     }
 }

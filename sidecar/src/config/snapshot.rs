@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use weft_api::spiffe::SpiffeId;
 use weft_api::v1::{self, resource::Body};
 
@@ -77,6 +78,17 @@ pub struct ProxyConfig {
     pub outbound_policy: v1::OutboundPolicy,
     /// For global rate limits.
     pub redis_url: Option<Box<str>>,
+    /// The roots of the mesh, where the operator says them; `certs.rs` puts them in force.
+    pub roots: Option<Roots>,
+}
+
+/// The roots of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// All of them.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// Which these are: a higher number is newer.
+    pub number: i64,
 }
 
 impl Default for ProxyConfig {
@@ -90,6 +102,7 @@ impl Default for ProxyConfig {
             outbound: Vec::new(),
             outbound_policy: v1::OutboundPolicy::Allow,
             redis_url: None,
+            roots: None,
         }
     }
 }

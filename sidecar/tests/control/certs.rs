@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::operator::{Operator, authority};
+use rustls_pki_types::CertificateDer;
+use weft_api::tls::fingerprint;
+use weft_api::v1::{self, Delta};
+
+use crate::operator::{Operator, Stream, authority};
 use crate::proxy::Proxy;
 
 #[tokio::test]
@@ -103,4 +107,51 @@ async fn while_renewal_fails_the_old_certificate_stays() {
     proxy.metric("weft_certificate_renewals_total{result=\"failed\"").await;
     assert!(Arc::ptr_eq(&old, &proxy.shared.identity.load_full().unwrap()));
     proxy.metric("weft_certificate_expiring 0").await;
+}
+
+/// The configuration stream brings these roots.
+async fn push(stream: &mut Stream, roots: &[&[u8]], number: i64, nonce: &str) {
+    let roots = roots.iter().map(|root| root.to_vec()).collect();
+    let proxy = v1::Proxy { roots, roots_number: number, ..v1::Proxy::default() };
+    let resource = v1::Resource {
+        name: "self".into(),
+        version: nonce.into(),
+        body: Some(v1::resource::Body::Proxy(proxy)),
+    };
+    stream.send(Delta { nonce: nonce.into(), upserts: vec![resource], removals: vec![] }).await;
+    stream.acked(nonce).await;
+}
+
+#[tokio::test]
+async fn new_roots_come_with_the_configuration_and_need_no_new_certificate() {
+    let operator = Operator::start().await;
+    let proxy = Proxy::start(&operator);
+    let mut stream = operator.stream().await;
+    let old = proxy.shared.identity.load_full().unwrap();
+    let ours = operator.signing.lock().unwrap().roots[0].clone();
+    let next = authority("next");
+    push(&mut stream, &[&ours, next.der()], 2, "two").await;
+    proxy.certified(|material| material.identity.roots.len() == 2).await;
+    let new = proxy.shared.identity.load_full().unwrap();
+    assert_eq!(new.identity.chain, old.identity.chain);
+    assert!(!Arc::ptr_eq(&new.strict, &old.strict) && !Arc::ptr_eq(&new.h2, &old.h2));
+    assert_eq!(operator.signed(), 1);
+    let known = fingerprint(next.der());
+    stream.report(|report| report.roots.contains(&known)).await;
+}
+
+#[tokio::test]
+async fn older_roots_do_not_take_the_place_of_newer_ones() {
+    let operator = Operator::start().await;
+    operator.signing.lock().unwrap().roots_number = 5;
+    let proxy = Proxy::start(&operator);
+    let mut stream = operator.stream().await;
+    let ours = operator.signing.lock().unwrap().roots[0].clone();
+    push(&mut stream, &[authority("stale").der()], 4, "stale").await;
+    assert_eq!(
+        proxy.shared.identity.load_full().unwrap().identity.roots,
+        [CertificateDer::from(ours.clone())]
+    );
+    push(&mut stream, &[&ours, authority("next").der()], 6, "newer").await;
+    proxy.certified(|material| material.identity.roots.len() == 2).await;
 }

@@ -47,6 +47,8 @@ pub(crate) struct Signing {
     /// Seconds until the proxy shall renew.
     pub(crate) renew_in: i64,
     pub(crate) signed: u32,
+    /// Which roots it hands out.
+    pub(crate) roots_number: i64,
 }
 
 #[derive(Clone)]
@@ -118,6 +120,7 @@ impl Operator {
             id: "spiffe://cluster.local/ns/shop/sa/order".to_owned(),
             renew_in: HOUR / 2,
             signed: 0,
+            roots_number: 1,
         }));
         let (opened, streams) = mpsc::channel(8);
         let routes = Routes::new(IdentityServer::new(IdentityService { signing: Arc::clone(&signing) }))
@@ -246,6 +249,7 @@ impl IdentityApi for IdentityService {
             not_after: now() + HOUR,
             not_before: now() - 60,
             renew_at: now() + signing.renew_in,
+            roots_number: signing.roots_number,
         }))
     }
 }

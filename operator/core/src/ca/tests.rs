@@ -1,12 +1,16 @@
-//! The authority: what it signs, what it refuses to sign, and how its roots turn over.
+//! The authority: what it signs, what it refuses to sign, and how it is written down.
+
+mod brought;
+mod over_time;
+
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use weft_api::tls;
 
 use super::*;
-use weft_api::tls;
 
 const NOW: i64 = 1_800_000_000;
 const DAY: Duration = Duration::from_hours(24);
 const YEAR: Duration = Duration::from_hours(365 * 24);
-const MONTH: Duration = Duration::from_hours(30 * 24);
 const LIFE: Lifetime = Lifetime { length: DAY, renew_percent: 70 };
 
 fn order() -> SpiffeId {
@@ -118,35 +122,51 @@ fn pem_without_a_usable_root_is_refused() {
 }
 
 #[test]
-fn a_successor_is_trusted_first_and_signs_later() {
-    let mut ca = Ca::new("cluster.local", NOW, YEAR).unwrap();
-    let first = ca.roots()[0].clone();
-    let end = NOW + 365 * 86_400;
-    assert!(!ca.turn_over(end - 31 * 86_400, YEAR, MONTH).unwrap());
-
-    let joined = end - 30 * 86_400;
-    assert!(ca.turn_over(joined, YEAR, MONTH).unwrap());
-    assert_eq!((ca.roots().len(), &ca.roots()[0]), (2, &first));
-    assert!(!ca.turn_over(joined + 60, YEAR, MONTH).unwrap());
-    let second = ca.roots()[1].clone();
-
-    let mut ca = Ca::from_pem("cluster.local", &ca.to_pem()).unwrap();
-    assert!(ca.turn_over(joined + 15 * 86_400, YEAR, MONTH).unwrap());
-    assert_eq!(ca.roots(), [second.clone(), first]);
-    let signed = ca.sign(&request(), &order(), joined + 15 * 86_400, LIFE).unwrap();
-    assert!(signed_by(&signed.chain[0], &second));
-
-    assert!(ca.turn_over(end, YEAR, MONTH).unwrap());
-    assert_eq!(ca.roots(), [second]);
+fn text_without_marks_is_read_as_roots_of_which_the_first_with_a_key_signs() {
+    let (one, two) = (Ca::new("a", NOW, YEAR).unwrap(), Ca::new("a", NOW, YEAR).unwrap());
+    let unmarked = |ca: &Ca| {
+        let pem = ca.to_pem();
+        pem.lines().filter(|line| !line.starts_with("weft:")).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let trusted = Ca::new("a", NOW, YEAR).unwrap();
+    let pem = trusted.roots_pem() + "some words\n" + &unmarked(&one) + &unmarked(&two);
+    let ca = Ca::from_pem("a", &pem).unwrap();
+    assert_eq!(ca.roots(), [one.roots(), trusted.roots(), two.roots()].concat());
+    assert_eq!(ca.joining().as_ref(), two.roots().first());
+    assert_eq!(trust_domain_of(&pem).as_deref(), Some("a"));
 }
 
 #[test]
-fn an_authority_that_slept_too_long_starts_anew() {
-    let mut ca = Ca::new("cluster.local", NOW, YEAR).unwrap();
-    let later = NOW + 400 * 86_400;
-    assert!(ca.turn_over(later, YEAR, MONTH).unwrap());
-    assert_eq!(ca.roots().len(), 1);
-    ca.sign(&request(), &order(), later, LIFE).unwrap();
+fn what_is_written_down_is_read_back_whole() {
+    let mut ca = Ca::new("mesh.test", NOW, YEAR).unwrap();
+    let policy = |rotate| Policy { rotate, ..Policy::new(&Identity::default(), Some(DAY)) };
+    assert!(ca.turn_over(NOW, &policy(""), |_| false).unwrap());
+    assert!(ca.turn_over(NOW + 1, &policy("now"), |_| false).unwrap());
+    let back = Ca::from_pem("mesh.test", &ca.to_pem()).unwrap();
+    assert_eq!(back.to_pem(), ca.to_pem());
+    assert!(back.roots().len() == 2 && back.changed() > NOW);
+    assert_eq!(trust_domain_of(&ca.to_pem()).as_deref(), Some("mesh.test"));
+}
+
+#[test]
+fn a_server_certificate_names_its_hosts_and_no_workload() {
+    let ca = Ca::new("cluster.local", NOW, YEAR).unwrap();
+    let names = ["weft-operator.weft-system.svc", "weft-operator.weft-system.svc.cluster.local"];
+    let signed = ca.sign_server(&request(), &names, NOW).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&signed.chain[0]).unwrap();
+    let found: Vec<String> = parsed
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value
+        .general_names
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(found, names.map(|name| format!("DNSName({name})")));
+    assert!(!parsed.extended_key_usage().unwrap().unwrap().value.client_auth);
+    assert!(tls::peer_identity(Some(&signed.chain)).is_err());
+    assert!(signed.renew_at > NOW && signed.renew_at < signed.not_after);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub fn of(world: &World, instance: &InstanceRef) -> Body {
         outbound: outbound(world, instance),
         outbound_policy: outbound_policy(mesh.outbound_policy).into(),
         redis_url: world.redis_url(),
+        roots: world.trust().roots.clone(),
+        roots_number: world.trust().number,
     })
 }
 

@@ -1,9 +1,9 @@
-//! The status of the Mesh, as far as it follows from the world. When the root certificate ends is the operator's to add.
+//! The status of the Mesh: whether it is in force, and whether the authority and Redis it asks for are there.
 
 use weft_crds::mesh::{MESH_NAME, MeshStatus};
 
 use super::Status;
-use super::condition::{Conditions, Verdict, accepted, refused};
+use super::condition::{Conditions, Verdict, accepted, refused, time};
 use crate::validate::{self, Severity};
 use crate::world::{ObjectRef, World};
 
@@ -25,14 +25,16 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> MeshStatus {
         }
     };
     let lacks = problems.iter().find(|problem| problem.severity == Severity::Warning);
+    let trust = world.trust();
     let ready = match lacks {
         _ if !in_force => Verdict::no("NotInForce", ""),
         Some(problem) => Verdict::no("RedisMissing", format!("{}; {}", problem.message, problem.remedy)),
+        None if !trust.problem.is_empty() => Verdict::no("IssuerUnusable", &trust.problem),
         None => Verdict::yes("Ready", ""),
     };
     MeshStatus {
         conditions: vec![make.make("Accepted", accepts), make.make("Ready", ready)],
-        root_expires: old.and_then(|old| old.root_expires.clone()),
+        root_expires: Some(time(trust.ends)).filter(|_| in_force && trust.ends > 0),
         observed_generation: Some(generation),
     }
 }
