@@ -1,10 +1,12 @@
-//! The admin listener, plain HTTP: metrics, readiness, the status of the mesh and the world behind it. Shows no
-//! secrets; bound to loopback by default.
+//! The admin listener, plain HTTP: metrics and readiness for everyone who reaches it, the status of the mesh and the world
+//! behind it for the machine itself. Shows no secrets; bound to loopback by default.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -31,15 +33,37 @@ impl Admin {
         listener: TcpListener,
         stopping: CancellationToken,
     ) -> std::io::Result<()> {
+        let from_here = Router::new()
+            .route("/status.json", get(status))
+            .route("/debug/world", get(world))
+            .route_layer(middleware::from_fn(only_from_here));
         let router = Router::new()
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
-            .route("/status.json", get(status))
-            .route("/debug/world", get(world))
-            .with_state(self);
+            .merge(from_here)
+            .with_state(self)
+            .into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await
     }
+}
+
+/// Who names services, peers and problems to whom is not for everyone in a cluster to know.
+async fn only_from_here(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_here(peer) {
+        return next.run(request).await;
+    }
+    let how = "only for callers on this machine; in a cluster: \
+               kubectl -n weft-system port-forward deploy/weft-operator 15014\n";
+    (StatusCode::FORBIDDEN, how).into_response()
+}
+
+fn is_here(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -70,5 +94,20 @@ fn answer<T: serde::Serialize>(answer: Result<T, Stopping>) -> Response {
     match answer {
         Ok(value) => Json(value).into_response(),
         Err(stopping) => (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn here_is_loopback_in_every_spelling() {
+        for here in ["127.0.0.1:1", "127.0.7.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(is_here(here.parse().unwrap()), "{here}");
+        }
+        for there in ["10.0.0.7:1", "[::ffff:10.0.0.7]:1", "[fd00::1]:1", "0.0.0.0:1"] {
+            assert!(!is_here(there.parse().unwrap()), "{there}");
+        }
     }
 }
