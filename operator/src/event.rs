@@ -57,6 +57,9 @@ pub(crate) enum OpenError {
     /// The certificate is another workload's, or there is no such workload.
     #[error("{peer} may not have the configuration of {workload}")]
     NotYours { peer: SpiffeId, workload: String },
+    /// The API server has not told of the pod, or it is no pod of the mesh.
+    #[error("pod {pod} is not known to be in the mesh; it may be soon")]
+    UnknownPod { pod: String },
     /// No configuration has been accepted since the operator started.
     #[error("no configuration has been accepted yet; see the operator's log")]
     NoConfiguration,

@@ -72,6 +72,8 @@ pub(crate) struct Publish {
     destinations: HashMap<String, Vec<Arc<Resource>>>,
     /// In the order of their opening: of two streams of one instance the later counts.
     streams: BTreeMap<StreamId, Stream>,
+    /// Instances whose subscriptions were ended here.
+    closed: Vec<InstanceRef>,
     next: u64,
     targets: u64,
 }
@@ -94,6 +96,13 @@ impl Publish {
         let (progress_said, progress) = watch::channel(Progress::default());
         self.streams.insert(id, Stream { instance, wants, target, progress, stale: true });
         Subscription { id, target: target_seen, progress: progress_said }
+    }
+
+    /// Ends the subscriptions of an instance. The next [`Publish::sweep`] tells of it.
+    pub(crate) fn close(&mut self, instance: &InstanceRef) {
+        self.streams.retain(|_, stream| stream.instance != *instance);
+        self.own.remove(instance);
+        self.closed.push(instance.clone());
     }
 
     /// Adds destinations to what a stream wants.
@@ -156,7 +165,7 @@ impl Publish {
 
     /// Forgets streams that have ended and what only they used. Returns the instances that have no stream any more.
     pub(crate) fn sweep(&mut self) -> Vec<InstanceRef> {
-        let mut ended = Vec::new();
+        let mut ended = std::mem::take(&mut self.closed);
         self.streams.retain(|_, stream| {
             let open = !stream.target.is_closed();
             if !open {
@@ -263,6 +272,19 @@ mod tests {
         publish.flush();
         assert!(first.target.has_changed().unwrap() && !second.target.has_changed().unwrap());
         assert_eq!(held(&first), ["e2"], "changes in between are coalesced");
+    }
+
+    #[test]
+    fn a_subscription_that_is_closed_ends_and_is_told_once() {
+        let mut publish = Publish::default();
+        let mut subscription = publish.open(instance("order-0"), BTreeSet::new());
+        publish.put_own(&instance("order-0"), vec![]);
+        publish.flush();
+        subscription.target.borrow_and_update();
+        publish.close(&instance("order-0"));
+        assert!(subscription.target.has_changed().is_err(), "its sender is gone");
+        assert_eq!(publish.sweep(), [instance("order-0")]);
+        assert!(publish.sweep().is_empty());
     }
 
     #[test]

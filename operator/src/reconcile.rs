@@ -6,6 +6,7 @@ mod admit;
 mod changes;
 mod inspect;
 mod keys;
+mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ pub(crate) struct Reconciler {
     synced: bool,
     /// Destinations that key sets are fetched from.
     key_destinations: BTreeSet<String>,
+    /// Proxies that want to subscribe and whose pods are not known yet.
+    waiting: Vec<open::Waiting>,
     authority: Option<Arc<Authority>>,
     outlets: Outlets,
 }
@@ -96,6 +99,7 @@ impl Reconciler {
             loaded: BTreeSet::new(),
             synced: false,
             key_destinations: BTreeSet::new(),
+            waiting: Vec::new(),
             authority: None,
             outlets,
         };
@@ -161,6 +165,8 @@ impl Reconciler {
     }
 
     fn carry_out(&mut self, affected: Affected) {
+        self.close_moved(&affected);
+        self.open_waiting();
         for workload in &affected.workloads {
             for instance in self.publish.served(workload) {
                 self.compile_own(&instance);
@@ -218,6 +224,7 @@ impl Reconciler {
     }
 
     fn take_reports(&mut self) {
+        self.open_waiting();
         let ended = self.publish.sweep();
         let gone = ended.into_iter().map(|instance| Change::Report { instance, report: None });
         let mut changes: Vec<Change> = gone.collect();

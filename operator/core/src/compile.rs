@@ -28,7 +28,11 @@ use resource::{Body, Set};
 pub fn own(world: &World, instance: &InstanceRef) -> Vec<v1::Resource> {
     let mut set = Set::default();
     match role(world, instance) {
-        Some(Role::Service | Role::Bare) => service(world, instance, &mut set),
+        Some(Role::Service) => service(world, instance, &mut set),
+        Some(Role::Bare) => {
+            set.add(resource::SELF, proxy::of(world, instance));
+            set.add(resource::SELF, inbound::bare(world, instance));
+        }
         Some(Role::Gateway) => gateway_itself(world, instance, &mut set),
         None => {}
     }

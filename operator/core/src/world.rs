@@ -5,7 +5,9 @@
 //! change came (a directory, a cluster) is not known here, and nothing is refused here: that is `validate`.
 
 pub mod affected;
+mod index;
 pub mod lookup;
+mod members;
 pub mod object;
 pub mod route;
 pub mod service;
@@ -50,8 +52,6 @@ pub struct World {
     pub(crate) namespaces: BTreeMap<Name, Namespace>,
     /// Objects whose newest form cannot be read, with what is wrong with it. What is in force is an earlier form, if any.
     pub(crate) invalid: BTreeMap<ObjectRef, Invalid>,
-    pub(crate) pods: BTreeMap<Name, Pod>,
-    pub(crate) slices: BTreeMap<Name, Slice>,
     /// Key sets that were fetched, by the name that compiled config gives them.
     pub(crate) keys: BTreeMap<String, v1::Keys>,
     pub(crate) instances: BTreeMap<Name, BTreeMap<String, Instance>>,
@@ -61,6 +61,8 @@ pub struct World {
     trust: Trust,
     no_mesh: MeshSpec,
     in_cluster: bool,
+    members: members::Members,
+    index: index::Index,
 }
 
 /// Why the newest form of an object is not in force.
@@ -135,7 +137,7 @@ impl World {
             Change::Remove(reference) => self.remove(&reference),
             Change::Invalid { reference, invalid } => self.refuse(reference, invalid),
             Change::Pod { name, pod } => self.set_pod(name, pod),
-            Change::Slice { name, slice } => self.set_slice(name, slice),
+            Change::Slice { name, slice } => self.set_slice(&name, slice),
             Change::Instances { workload, instances } => self.set_instances(&workload, instances),
             Change::ReplaceInstances(all) => self.replace_instances(all),
             Change::Keys { name, keys } => self.set_keys(name, keys),
@@ -168,9 +170,38 @@ impl World {
             return affected;
         }
         let mut affected = affected::by_object(self, &reference);
+        let selector = self.microservices.get(&reference.name).map(Microservice::pod_selector);
+        let selector = selector.filter(|_| reference.kind == ObjectKind::Microservice);
+        self.unindex(&reference);
         self.store(reference.clone(), object, status);
+        self.reindex(&reference);
         affected.merge(affected::by_object(self, &reference));
+        affected.merge(self.resettle(&reference, selector));
         affected
+    }
+
+    /// Takes out of the index what an object put into it.
+    fn unindex(&mut self, reference: &ObjectRef) {
+        let mut index = std::mem::take(&mut self.index);
+        match reference.kind {
+            ObjectKind::Microservice => {
+                index.microservice(&reference.name, self.microservices.get(&reference.name), None);
+            }
+            _ => self.route(reference).into_iter().for_each(|route| index.take_route(route)),
+        }
+        self.index = index;
+    }
+
+    /// Puts into the index what an object says.
+    fn reindex(&mut self, reference: &ObjectRef) {
+        let mut index = std::mem::take(&mut self.index);
+        match reference.kind {
+            ObjectKind::Microservice => {
+                index.microservice(&reference.name, None, self.microservices.get(&reference.name));
+            }
+            _ => self.route(reference).into_iter().for_each(|route| index.add_route(route)),
+        }
+        self.index = index;
     }
 
     fn store(&mut self, reference: ObjectRef, object: Object, status: Option<Status>) {
@@ -204,6 +235,9 @@ impl World {
         self.invalid.remove(reference);
         let mut affected = affected::by_object(self, reference);
         let name = &reference.name;
+        let selector = self.microservices.get(name).map(Microservice::pod_selector);
+        let selector = selector.filter(|_| reference.kind == ObjectKind::Microservice);
+        self.unindex(reference);
         match reference.kind {
             ObjectKind::Microservice => drop(self.microservices.remove(name)),
             ObjectKind::Mesh => drop(self.meshes.remove(name)),
@@ -219,6 +253,7 @@ impl World {
         self.generations.remove(reference);
         self.statuses.remove(reference);
         affected.merge(affected::by_object(self, reference));
+        affected.merge(self.resettle(reference, selector));
         affected
     }
 
@@ -230,22 +265,6 @@ impl World {
             self.invalid.insert(reference, invalid);
         }
         affected
-    }
-
-    fn set_pod(&mut self, name: Name, pod: Option<Pod>) -> Affected {
-        match pod {
-            Some(pod) => drop(self.pods.insert(name, pod)),
-            None => drop(self.pods.remove(&name)),
-        }
-        Affected::default()
-    }
-
-    fn set_slice(&mut self, name: Name, slice: Option<Slice>) -> Affected {
-        match slice {
-            Some(slice) => drop(self.slices.insert(name, slice)),
-            None => drop(self.slices.remove(&name)),
-        }
-        Affected::default()
     }
 
     fn replace_instances(&mut self, all: Vec<Instance>) -> Affected {
@@ -287,6 +306,7 @@ impl World {
             Some(report) => self.reports.insert(instance.clone(), report.clone()),
             None => self.reports.remove(instance),
         };
+        self.index.report(instance, old.as_ref(), report);
         affected::by_report(self, instance, old.as_ref(), report)
     }
 
@@ -361,6 +381,11 @@ impl World {
         self.reports.get(reference)
     }
 
+    /// The Service of that name.
+    pub fn service(&self, name: &Name) -> Option<&Service> {
+        self.services.get(name)
+    }
+
     /// Labels of a namespace, in a cluster.
     pub fn namespace_labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
         self.namespaces.get(&Name::new("", namespace))?.metadata.labels.as_ref()
@@ -369,6 +394,14 @@ impl World {
     /// Why the newest form of an object is not in force, where it is not.
     pub fn invalid(&self, reference: &ObjectRef) -> Option<&Invalid> {
         self.invalid.get(reference)
+    }
+
+    /// Reports that say something of the breakers before a service.
+    pub(crate) fn reports_of<'a>(
+        &'a self,
+        service: &'a Name,
+    ) -> impl Iterator<Item = (&'a InstanceRef, &'a v1::Report)> {
+        self.index.reporting.of(service).filter_map(|caller| Some((caller, self.reports.get(caller)?)))
     }
 
     /// Every object that has a status, and every `ReferenceGrant`.

@@ -9,34 +9,48 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use weft_api::v1;
 use weft_core::compile;
+use weft_core::instances::pod::Pod;
+use weft_core::instances::slice::{Endpoint, Slice};
 use weft_core::instances::{Instance, PortAddresses, Role};
 use weft_core::status::{self, Status};
-use weft_core::world::{Affected, Change, InstanceRef, Name, Object, ObjectKind, ObjectRef, Trust, World};
+use weft_core::world::{
+    Affected, Change, InstanceRef, Invalid, Name, Object, ObjectKind, ObjectRef, Trust, World,
+};
 
 const NAMESPACES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 3] = ["x", "y", "gateway"];
 const GATEWAYS: [&str; 2] = ["gateway", "edge"];
 const PORTS: [(&str, u16); 2] = [("http", 80), ("grpc", 9090)];
+const PODS: [&str; 3] = ["0", "1", "2"];
+/// Sorts before all others, so it is applied last: after the form that stays in force.
+const UNREAD: &str = "0 unread ";
 const NOW: i64 = 1_795_255_200;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_by_one_is_as_good_as_all_at_once(seeds in prop::collection::vec(any::<u64>(), 1..28)) {
-        let mut world = World::default();
+    fn one_by_one_is_as_good_as_all_at_once(
+        in_cluster in any::<bool>(),
+        seeds in prop::collection::vec(any::<u64>(), 1..28),
+    ) {
+        let empty = || if in_cluster { World::in_cluster() } else { World::default() };
+        let mut world = empty();
         let mut seen = Seen::of(&world);
         let mut last: BTreeMap<String, Change> = BTreeMap::new();
         for (step, seed) in seeds.into_iter().enumerate() {
-            let change = change(&mut Dice(seed), i64::try_from(step).unwrap() + 1);
+            let change = change(&mut Dice(seed), i64::try_from(step).unwrap() + 1, in_cluster);
             let shown = format!("{change:?}");
+            if let Change::Upsert(_) | Change::Remove(_) = change {
+                last.remove(&format!("{UNREAD}{}", target(&change)));
+            }
             last.insert(target(&change), change.clone());
             let affected = world.apply(change);
             let now = Seen::of(&world);
             prop_assert_eq!(seen.missed(&now, &affected), Vec::<String>::new(), "{}", shown);
             seen = now;
         }
-        let mut at_once = World::default();
+        let mut at_once = empty();
         for change in last.into_values().rev() {
             at_once.apply(change);
         }
@@ -50,13 +64,14 @@ struct Seen {
     own: BTreeMap<InstanceRef, Vec<v1::Resource>>,
     destinations: BTreeMap<String, Vec<v1::Resource>>,
     statuses: BTreeMap<ObjectRef, Option<Status>>,
+    homes: BTreeMap<Name, Option<Name>>,
 }
 
 impl Seen {
     fn of(world: &World) -> Self {
         let mut own = BTreeMap::new();
         let mut destinations = BTreeMap::new();
-        for name in names(&["x", "y", "gateway", "edge"]) {
+        for name in names(&["x", "y", "gateway", "edge", "account"]) {
             for instance in ["0", "1"] {
                 let instance = InstanceRef::new(name.clone(), instance);
                 own.insert(instance.clone(), compile::own(world, &instance));
@@ -70,7 +85,8 @@ impl Seen {
             let status = status::of(world, &reference, NOW);
             (reference, status)
         });
-        Self { own, destinations, statuses: statuses.collect() }
+        let homes = names(&PODS).into_iter().map(|pod| (pod.clone(), world.home(&pod).cloned()));
+        Self { own, destinations, statuses: statuses.collect(), homes: homes.collect() }
     }
 
     /// What differs although it was not said to.
@@ -113,7 +129,8 @@ fn references() -> Vec<ObjectRef> {
 fn target(change: &Change) -> String {
     match change {
         Change::Upsert(object) => object.reference().to_string(),
-        Change::Remove(reference) | Change::Invalid { reference, .. } => reference.to_string(),
+        Change::Remove(reference) => reference.to_string(),
+        Change::Invalid { reference, .. } => format!("{UNREAD}{reference}"),
         Change::Pod { name, .. } => format!("pod {name}"),
         Change::Slice { name, .. } => format!("slice {name}"),
         Change::Instances { workload, .. } => format!("instances {workload}"),
@@ -150,15 +167,30 @@ impl Dice {
     }
 }
 
-fn change(dice: &mut Dice, generation: i64) -> Change {
+fn change(dice: &mut Dice, generation: i64, in_cluster: bool) -> Change {
     match dice.roll(20) {
-        0..=12 => {
+        0..=11 => {
             let object = object(dice, generation);
             if dice.roll(4) == 0 {
                 Change::Remove(object.reference())
             } else {
                 Change::Upsert(Box::new(object))
             }
+        }
+        12 => {
+            let name = Name::new(dice.namespace(), dice.of(&SERVICES));
+            let reference = ObjectRef::new(ObjectKind::Microservice, name);
+            Change::Invalid { reference, invalid: Invalid { generation, violations: Vec::new() } }
+        }
+        13 | 14 if in_cluster => {
+            let name = Name::new(dice.namespace(), dice.of(&PODS));
+            let pod = (dice.roll(4) > 0).then(|| pod(dice));
+            Change::Pod { name, pod }
+        }
+        15 if in_cluster => {
+            let name = Name::new(dice.namespace(), dice.of(&["s", "t"]));
+            let slice = (dice.roll(4) > 0).then(|| slice(dice));
+            Change::Slice { name, slice }
         }
         13..=15 => {
             let workload = dice.of(&["x", "y", "gateway", "edge"]);
@@ -345,6 +377,33 @@ fn grant(dice: &mut Dice) -> Value {
     json!({"from": [from("HTTPRoute", "a"), from("Gateway", dice.namespace())], "to": [{"group": "", "kind": to}]})
 }
 
+fn pod(dice: &mut Dice) -> Pod {
+    let label = match dice.roll(4) {
+        0 => ("app", dice.of(&["one", "two"])),
+        1 => ("weft.dev/gateway", dice.of(&GATEWAYS)),
+        _ => ("app.kubernetes.io/name", dice.of(&SERVICES)),
+    };
+    let meshed = dice.often();
+    let account = if meshed { dice.of(&["x", "y", "account"]) } else { "" };
+    Pod { labels: [(label.0.to_owned(), label.1.to_owned())].into(), account: account.to_owned(), meshed }
+}
+
+fn slice(dice: &mut Dice) -> Slice {
+    let endpoint = |dice: &mut Dice, pod: &str| Endpoint {
+        address: std::net::Ipv4Addr::new(10, 0, 0, dice.of(&[1, 2])).into(),
+        ready: dice.often(),
+        draining: dice.roll(4) == 0,
+        zone: dice.of(&["", "z"]).to_owned(),
+        pod: (dice.roll(6) > 0).then(|| pod.to_owned()),
+    };
+    let pods: Vec<&str> = PODS.into_iter().filter(|_| dice.often()).collect();
+    Slice {
+        service: dice.of(&["x", "y", "gateway", "edge"]).to_owned(),
+        ports: vec![(dice.of(&["http", "web"]).to_owned(), dice.of(&[80, 8080])), ("grpc".to_owned(), 9090)],
+        endpoints: pods.into_iter().map(|pod| endpoint(dice, pod)).collect(),
+    }
+}
+
 fn instance(dice: &mut Dice, workload: &Name, at: usize) -> Instance {
     let gateway = dice.roll(if workload.name == "edge" { 1 } else { 4 }) == 0;
     let number = u8::try_from(at + 1).unwrap();
@@ -366,7 +425,7 @@ fn instance(dice: &mut Dice, workload: &Name, at: usize) -> Instance {
         ready: dice.often(),
         meshed: dice.roll(3) > 0,
         zone: dice.of(&["", "z"]).to_owned(),
-        account: String::new(),
+        account: dice.of(&["", "", "x", "account"]).to_owned(),
         shared: false,
         token_sha256: String::new(),
     }

@@ -1,23 +1,19 @@
-//! What is let into the world and who may subscribe: whole configurations, one part at a time, the last good one
-//! staying where a new one cannot be used; and proxies, whose certificate must be that of the workload they name.
+//! What is let into the world: whole configurations, one part at a time, the last good one staying where a new one
+//! cannot be used.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tracing::{error, info};
-use weft_api::spiffe::SpiffeId;
 use weft_api::status::Problem;
-use weft_api::v1::Hello;
 use weft_core::instances::Instance;
-use weft_core::world::{Change, InstanceRef, Name, Object, ObjectKind};
+use weft_core::world::{Change, Name, Object, ObjectKind};
 use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
 
 use super::{Keeping, Reconciler, changes};
 use crate::attest::{JoinToken, JoinTokens};
 use crate::authority::{Authority, AuthorityError};
 use crate::clock::unix_now;
-use crate::event::{Open, OpenError};
-use crate::publish::Subscription;
 use crate::source::{Part, Sourced};
 
 impl Reconciler {
@@ -119,31 +115,6 @@ impl Reconciler {
         }
         self.problems.remove(&Part::Authority);
         self.take_sync();
-    }
-
-    /// Answers a proxy that wants to subscribe.
-    pub(super) fn open(&mut self, open: Open) {
-        let Open { peer, hello, answer } = open;
-        let subscription = self.subscribe(&peer, hello);
-        // A stream that has ended meanwhile is swept with the next reports.
-        drop(answer.send(subscription));
-        self.fill();
-    }
-
-    fn subscribe(&mut self, peer: &SpiffeId, hello: Hello) -> Result<Subscription, OpenError> {
-        if self.outlets.in_force.is_some() {
-            return Err(OpenError::NoConfiguration);
-        }
-        let workload: Name = hello.workload.parse().map_err(|_| OpenError::Malformed)?;
-        if hello.instance.is_empty() {
-            return Err(OpenError::Malformed);
-        }
-        let owner = Name::new(peer.namespace(), peer.account());
-        if self.world.account_of(&workload) != Some(owner) {
-            return Err(OpenError::NotYours { peer: peer.clone(), workload: hello.workload });
-        }
-        let instance = InstanceRef::new(workload, &hello.instance);
-        Ok(self.publish.open(instance, hello.want.into_iter().collect()))
     }
 
     fn follow_tokens(&self) {

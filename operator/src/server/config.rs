@@ -129,7 +129,9 @@ impl Opening {
         answer.map_err(stopping)?.map_err(|error| match error {
             OpenError::Malformed => Status::invalid_argument(error.to_string()),
             OpenError::NotYours { .. } => Status::permission_denied(error.to_string()),
-            OpenError::NoConfiguration => Status::unavailable(error.to_string()),
+            OpenError::UnknownPod { .. } | OpenError::NoConfiguration => {
+                Status::unavailable(error.to_string())
+            }
         })
     }
 }
@@ -171,7 +173,7 @@ impl Session {
             self.say_progress(target.as_deref());
             let deadline = self.sent.map_or(self.ends, |sent| self.ends.min(sent + ACK_WITHIN));
             tokio::select! {
-                changed = self.subscription.target.changed() => changed.map_err(stopping)?,
+                changed = self.subscription.target.changed() => changed.map_err(|_| self.closed())?,
                 message = self.messages.message() => match message? {
                     Some(message) => self.take(message).await?,
                     None => return Ok(None),
@@ -249,6 +251,15 @@ impl Session {
             }
             changed
         });
+    }
+
+    /// The operator ends a subscription when it stops, or when the proxy's pod has become another workload's.
+    fn closed(&self) -> Status {
+        if self.stopping.is_cancelled() {
+            stopping(())
+        } else {
+            Status::aborted("the pod is another workload's now; subscribe anew")
+        }
     }
 
     fn overdue(&self) -> Status {

@@ -75,11 +75,11 @@ pub fn to_gateway<'a>(
 /// The routes on a listener with their hosts there, each route once.
 pub fn at_listener<'w>(
     world: &'w World,
-    gateway: (&Name, &Gateway),
+    gateway: (&'w Name, &Gateway),
     listener: &Listener,
 ) -> Vec<(RouteView<'w>, Vec<String>)> {
     let mut attached = Vec::new();
-    for route in world.routes() {
+    for route in world.routes_on_gateway(gateway.0) {
         let own = route.name().namespace;
         let parents = route.parents().iter().filter(|parent| {
             parent.is_gateway() && Name::new(parent.namespace_or(&own), &parent.name) == *gateway.0

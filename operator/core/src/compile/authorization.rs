@@ -49,7 +49,7 @@ fn peers(world: &World, workload: &Name, from: &RuleFrom) -> Vec<v1::PeerMatch> 
     for text in &from.services {
         let callers = world.callers(text, &workload.namespace);
         let absent = callers.is_empty().then(|| Name::relative(text, &workload.namespace));
-        identities.extend(callers.iter().chain(&absent).map(|caller| world.workload_identity(caller)));
+        identities.extend(callers.iter().chain(&absent).flat_map(|caller| world.calling_identities(caller)));
     }
     identities.sort();
     identities.dedup();

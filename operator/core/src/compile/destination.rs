@@ -42,7 +42,7 @@ fn mtls(world: &World, workload: &Name, service: &Microservice, port: &Port) -> 
     let on = world.mtls_mode(service) != MtlsMode::Disabled;
     let Name { namespace, name } = workload;
     on.then(|| v1::Mtls {
-        identities: vec![world.workload_identity(workload)],
+        identities: world.serving_identities(workload),
         server_name: format!("{}.{name}.{namespace}.svc", port.name),
     })
 }

@@ -14,13 +14,22 @@ pub fn of(world: &World, instance: &InstanceRef, service: &Microservice) -> Body
     let workload = &instance.workload;
     let limits = service.spec.rate_limits.iter().enumerate();
     Body::Inbound(v1::Inbound {
-        identity: world.workload_identity(workload),
+        identity: world.instance_identity(instance),
         ports: ports(world, instance, service),
         mtls: mtls(world.mtls_mode(service)).into(),
         authentication: authentication::of(world, workload, service),
         authorization: authorization::of(world, workload, service),
         rate_limits: limits.map(|limit| rate_limit(world, workload, service, limit)).collect(),
         limits: None,
+    })
+}
+
+/// The Inbound resource of an instance that is no part of a service: its proxy lets in what comes.
+pub fn bare(world: &World, instance: &InstanceRef) -> Body {
+    Body::Inbound(v1::Inbound {
+        identity: world.instance_identity(instance),
+        mtls: v1::MtlsMode::Permissive.into(),
+        ..v1::Inbound::default()
     })
 }
 

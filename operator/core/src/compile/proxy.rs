@@ -9,12 +9,14 @@ use weft_crds::mesh::OutboundPolicy;
 use weft_crds::microservice::{AccessLog, Port, Protocol, Telemetry};
 
 use super::resource::Body;
+use crate::instances::Role;
 use crate::world::{InstanceRef, World};
 
 /// The Proxy resource of an instance.
 pub fn of(world: &World, instance: &InstanceRef) -> Body {
     let mesh = world.mesh();
-    let service = world.microservice(&instance.workload);
+    let is_bare = world.instance(instance).is_some_and(|instance| instance.role == Role::Bare);
+    let service = world.microservice(&instance.workload).filter(|_| !is_bare);
     let telemetry = Telemetry::effective(service.and_then(|service| service.spec.telemetry.as_ref()), mesh);
     let otlp = mesh.tracing.as_ref().and_then(|tracing| tracing.otlp.clone());
     Body::Proxy(v1::Proxy {

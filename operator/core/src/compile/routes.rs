@@ -56,7 +56,7 @@ pub fn of_destination(world: &World, name: &str) -> v1::Routes {
     if let Some((service, _, port)) =
         world.destination(name).filter(|(.., port)| port.protocol != Some(Protocol::Tcp))
     {
-        for route in world.routes() {
+        for route in world.routes_on_service(&service) {
             let mut parents = route.parents().iter().filter(|parent| parent.is_service());
             let here = parents.any(|parent| {
                 parent.port.is_none_or(|number| number == port.port)

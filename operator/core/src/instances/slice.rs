@@ -69,3 +69,55 @@ fn endpoint(endpoint: &SliceEndpoint) -> Option<Endpoint> {
         pod: pod.and_then(|target| target.name.clone()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn slice(endpoints: &Value, more: &Value) -> Option<Slice> {
+        let mut slice = json!({
+            "metadata": {"name": "order-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "order"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080}, {"port": 53, "protocol": "UDP"}, {"port": 9090, "protocol": "TCP"}],
+            "endpoints": endpoints,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            slice[key] = value.clone();
+        }
+        Slice::of(&serde_json::from_value(slice).unwrap())
+    }
+
+    #[test]
+    fn what_a_slice_says_is_kept_short() {
+        let pod = json!({"kind": "Pod", "name": "order-1", "namespace": "shop"});
+        let slice =
+            slice(&json!([{"addresses": ["10.1.0.1"], "zone": "a", "targetRef": pod}]), &json!({})).unwrap();
+        assert_eq!(slice.service, "order");
+        assert_eq!(slice.ports, [("http".to_owned(), 8080), (String::new(), 9090)]);
+        let [endpoint] = slice.endpoints.as_slice() else { panic!("{slice:?}") };
+        assert!(endpoint.ready && !endpoint.draining, "a condition that is not said holds");
+        assert_eq!((endpoint.pod.as_deref(), endpoint.zone.as_str()), (Some("order-1"), "a"));
+    }
+
+    #[test]
+    fn conditions_say_who_gets_traffic() {
+        let check = |conditions: Value, expect: (bool, bool)| {
+            let endpoints = json!([{"addresses": ["10.1.0.1"], "conditions": conditions}]);
+            let slice = slice(&endpoints, &json!({})).unwrap();
+            assert_eq!((slice.endpoints[0].ready, slice.endpoints[0].draining), expect, "{conditions}");
+        };
+        check(json!({"ready": true, "serving": true, "terminating": false}), (true, false));
+        check(json!({"ready": false, "serving": false, "terminating": false}), (false, false));
+        check(json!({"ready": false, "serving": true, "terminating": true}), (false, true));
+        check(json!({"ready": false, "serving": false, "terminating": true}), (false, false));
+        check(json!({"ready": false}), (false, false));
+    }
+
+    #[test]
+    fn a_slice_of_names_or_of_no_service_is_none() {
+        assert_eq!(slice(&json!([]), &json!({"addressType": "FQDN"})), None);
+        assert_eq!(slice(&json!([]), &json!({"metadata": {"name": "x", "namespace": "shop"}})), None);
+    }
+}

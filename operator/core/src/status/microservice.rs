@@ -61,7 +61,7 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<Micro
     Some(MicroserviceStatus {
         conditions: vec![
             make.make("Accepted", accepts),
-            make.make("Ready", ready(service, &fleet)),
+            make.make("Ready", reachable(world, name, service).unwrap_or_else(|| ready(service, &fleet))),
             make.make("Meshed", meshed(&fleet)),
             make.make("Secured", secured(mode, &fleet, now)),
         ],
@@ -93,6 +93,14 @@ fn fleet<'a>(world: &'a World, name: &Name) -> Fleet<'a> {
     let services = world.instances_of(name).filter(|instance| instance.role == Role::Service);
     let report = |instance: &Instance| world.report(&InstanceRef::new(name.clone(), &instance.name));
     Fleet { instances: services.map(|instance| (instance, report(instance))).collect() }
+}
+
+/// What keeps a service that others run from being called, however its pods are.
+fn reachable(world: &World, name: &Name, service: &Microservice) -> Option<Verdict> {
+    let missing = world.is_in_cluster() && service.spec.workload.is_none() && world.service(name).is_none();
+    missing.then(|| {
+        Verdict::no("NoService", format!("there is no Service {name}, by which its pods would be found"))
+    })
 }
 
 /// Enough are ready when as many are as were asked for, or all that there are.
@@ -159,7 +167,7 @@ fn names<'a>(
 fn breaker(world: &World, name: &Name) -> Option<BreakerStatus> {
     let mut worst = None;
     let mut open_for = BTreeSet::new();
-    for (caller, report) in world.reports.iter().filter(|(caller, _)| world.instance(caller).is_some()) {
+    for (caller, report) in world.reports_of(name).filter(|(caller, _)| world.instance(caller).is_some()) {
         for state in breakers(Some(report)).remove(name).unwrap_or_default() {
             let state = match state {
                 v1::BreakerState::Closed => BreakerState::Closed,

@@ -7,12 +7,13 @@ use weft_crds::microservice::{Jwks, Microservice, Scope};
 
 use super::Found;
 use crate::world::lookup::{self, Uri, forbidden_host, jwks_of, service_of_host};
-use crate::world::{Name, World};
+use crate::world::{Name, World, affected};
 
 /// Checks one Microservice.
 pub(super) fn check(world: &World, name: &Name, found: &mut Found) {
     let Some(service) = world.microservice(name) else { return };
     rivals(world, name, service, found);
+    front(world, name, service, found);
     callers(world, name, service, found);
     for (at, jwks) in jwks_of(service).enumerate() {
         keys(world, name, (&format!("spec.authentication.jwt[{at}].jwks"), jwks), found);
@@ -44,15 +45,12 @@ pub(crate) fn overlap(one: &Microservice, other: &Microservice) -> bool {
 
 /// Of two that clash the later one by name is told.
 fn rivals(world: &World, name: &Name, service: &Microservice, found: &mut Found) {
-    let earlier = world.microservices().take_while(|(other, _)| *other < name);
-    for (other, rival) in earlier.filter(|(other, _)| other.namespace == name.namespace) {
-        if overlap(rival, service) {
-            found.error(
-                "spec.selector",
-                format!("selects the same pods as Microservice {other}"),
-                "give one of them a selector of its own, or make them one Microservice with two ports",
-            );
-        }
+    for rival in affected::rivals(world, name, service).filter(|rival| *rival < name) {
+        found.error(
+            "spec.selector",
+            format!("selects the same pods as Microservice {rival}"),
+            "give one of them a selector of its own, or make them one Microservice with two ports",
+        );
     }
     if world.gateway(name).is_some() {
         found.error(
@@ -60,6 +58,26 @@ fn rivals(world: &World, name: &Name, service: &Microservice, found: &mut Found)
             format!("Gateway {name} has the same name, and both would act with one identity"),
             "rename one of them",
         );
+    }
+}
+
+/// A service that others run is found by a Service of its name. What is rendered brings its own.
+fn front(world: &World, name: &Name, service: &Microservice, found: &mut Found) {
+    if !world.is_in_cluster() || service.spec.workload.is_some() {
+        return;
+    }
+    match world.service(name) {
+        None => found.warning(
+            "spec.selector",
+            format!("there is no Service {name}, by which the pods would be found"),
+            "create a Service of that name for them; until then nobody can call them",
+        ),
+        Some(front) if !front.selector.is_empty() && !front.stands_for(service) => found.warning(
+            "spec.selector",
+            format!("Service {name} selects other pods"),
+            "give both the same labels; what the Service selects is called, what the Microservice selects is told how to act",
+        ),
+        Some(_) => {}
     }
 }
 
@@ -94,10 +112,12 @@ fn keys(world: &World, name: &Name, jwks: (&str, &Jwks), found: &mut Found) {
     if let Some(reference) = &jwks.secret_ref {
         let secret = Name::new(&name.namespace, &reference.name);
         if world.secret_text(&secret, &reference.key).is_none() {
+            let may_read = " and let the operator read it (RoleBinding to ClusterRole weft-secret-reader)";
+            let may_read = if world.is_in_cluster() { may_read } else { "" };
             found.warning(
                 format!("{path}.secretRef"),
                 format!("Secret {secret} is not there or has no key `{}`", reference.key),
-                "create the Secret, or correct name and key; until then requests that need a token get 503",
+                format!("create the Secret{may_read}, or correct name and key; until then requests that need a token get 503"),
             );
         }
     }

@@ -9,7 +9,8 @@ use weft_api::{names, v1};
 use weft_crds::microservice::Microservice;
 
 use super::World;
-use super::lookup::jwks_of;
+use super::index::labels;
+use super::lookup::{accounts, jwks_of, key_hosts};
 use super::object::{InstanceRef, Name, ObjectKind, ObjectRef};
 use super::route::RouteView;
 use crate::instances::{Instance, Role};
@@ -68,7 +69,8 @@ pub(super) fn by_object(world: &World, reference: &ObjectRef) -> Affected {
 }
 
 pub(super) fn everything(world: &World) -> Affected {
-    let workloads = world.microservices.keys().chain(world.gateways.keys()).cloned();
+    let workloads =
+        world.microservices.keys().chain(world.gateways.keys()).chain(world.instances.keys()).cloned();
     Affected {
         workloads: workloads.collect(),
         destinations: world.destinations(),
@@ -79,36 +81,25 @@ pub(super) fn everything(world: &World) -> Affected {
 fn by_microservice(world: &World, name: &Name) -> Affected {
     let mut affected = callers_of(world, name);
     affected.workloads.insert(name.clone());
-    for (other, service) in &world.microservices {
-        if names_caller(service, other, name) {
-            affected.workloads.insert(other.clone());
-            affected.microservice(other.clone());
-        }
-        if world.key_hosts(service).any(|host| host == *name) {
-            affected.microservice(other.clone());
-        }
-    }
+    affected.merge(naming(world, name));
+    world.index.keyed_at.of(name).for_each(|user| affected.microservice(user.clone()));
     if let Some(service) = world.microservices.get(name) {
         // The services that serve its keys let the operator in for it.
-        for host in world.key_hosts(service) {
+        for host in key_hosts(service) {
             affected.merge(callers_of(world, &host));
             affected.workloads.insert(host);
         }
-        let rivals = world
-            .microservices
-            .iter()
-            .filter(|(other, rival)| other.namespace == name.namespace && overlap(rival, service));
-        rivals.for_each(|(rival, _)| affected.microservice(rival.clone()));
+        rivals(world, name, service).for_each(|rival| affected.microservice(rival.clone()));
     }
-    let listens = |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));
-    for instance in world.instances().filter(listens) {
-        affected.workloads.insert(Name::new(&instance.namespace, &instance.service));
+    if !world.is_in_cluster() {
+        let listens =
+            |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));
+        for instance in world.instances().filter(listens) {
+            affected.workloads.insert(Name::new(&instance.namespace, &instance.service));
+        }
     }
-    for route in
-        world.routes().filter(|route| route.has_backend(name) || route.services().any(|s| s == *name))
-    {
-        affected.resources.insert(route.reference());
-    }
+    let routes = world.routes_to(name).chain(world.routes_on_service(name));
+    affected.resources.extend(routes.map(RouteView::reference));
     affected
 }
 
@@ -117,33 +108,43 @@ fn by_microservice(world: &World, name: &Name) -> Affected {
 fn callers_of(world: &World, service: &Name) -> Affected {
     let mut affected = Affected::default();
     affected.destinations.extend(world.destinations_of(service));
-    for route in world.routes().filter(|route| route.has_backend(service)) {
+    for route in world.routes_to(service) {
         affected.workloads.extend(route.gateways());
         affected.destinations.extend(route.services().flat_map(|parent| world.destinations_of(&parent)));
     }
     affected
 }
 
-/// Whether the rules of `service` name that workload, or all gateways of its namespace.
-fn names_caller(service: &Microservice, own: &Name, caller: &Name) -> bool {
-    let rules = service.spec.authorization.as_ref().map(|authorization| authorization.rules.as_slice());
-    let mut named = rules.unwrap_or_default().iter().flat_map(|rule| &rule.from.services);
-    named.any(|text| Name::relative(text, &own.namespace) == *caller)
+/// The services whose rules name that caller.
+fn naming(world: &World, caller: &Name) -> Affected {
+    let mut affected = Affected::default();
+    for service in world.index.naming.of(caller) {
+        affected.workloads.insert(service.clone());
+        affected.microservice(service.clone());
+    }
+    affected
+}
+
+/// Other Microservices that may select the same pods.
+pub(crate) fn rivals<'a>(
+    world: &'a World,
+    name: &'a Name,
+    service: &'a Microservice,
+) -> impl Iterator<Item = &'a Name> {
+    let sharing: BTreeSet<&Name> = labels(name, service)
+        .flat_map(|label| world.index.selecting.of(&label).collect::<Vec<_>>())
+        .collect();
+    let overlaps =
+        |rival: &&Name| world.microservices.get(*rival).is_some_and(|rival| overlap(rival, service));
+    sharing.into_iter().filter(move |rival| *rival != name).filter(overlaps)
 }
 
 fn by_gateway(world: &World, name: &Name) -> Affected {
     let mut affected = Affected::default();
     affected.workloads.insert(name.clone());
-    let any = Name::new(&name.namespace, super::lookup::ANY_GATEWAY);
-    for (other, service) in &world.microservices {
-        if names_caller(service, other, name) || names_caller(service, other, &any) {
-            affected.workloads.insert(other.clone());
-            affected.microservice(other.clone());
-        }
-    }
-    for route in world.routes().filter(|route| route.gateways().any(|gateway| gateway == *name)) {
-        affected.resources.insert(route.reference());
-    }
+    affected.merge(naming(world, name));
+    affected.merge(naming(world, &Name::new(&name.namespace, super::lookup::ANY_GATEWAY)));
+    affected.resources.extend(world.routes_on_gateway(name).map(RouteView::reference));
     affected.microservice(name.clone());
     affected
 }
@@ -235,8 +236,7 @@ fn certificates(world: &World) -> impl Iterator<Item = (&Name, Vec<Name>)> {
 fn by_keys_of(world: &World, service: &Name) -> Affected {
     let mut affected = Affected::default();
     affected.workloads.insert(service.clone());
-    let routes = world.routes().filter(|route| route.has_backend(service));
-    affected.workloads.extend(routes.flat_map(RouteView::gateways));
+    affected.workloads.extend(world.routes_to(service).flat_map(RouteView::gateways));
     affected
 }
 
@@ -265,6 +265,10 @@ pub(super) fn by_instances(
     }
     if project(old, endpoint_part) != project(new, endpoint_part) {
         affected.merge(callers_of(world, workload));
+    }
+    if accounts(old.values()) != accounts(new.values()) {
+        affected.merge(callers_of(world, workload));
+        affected.merge(naming(world, workload));
     }
     affected.microservice(workload.clone());
     affected.gateway(workload.clone());

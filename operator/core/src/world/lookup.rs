@@ -3,6 +3,7 @@
 //! Every question that compile, status, validate and `affected` ask in common is answered here, so that they cannot
 //! answer it differently.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_api::names;
@@ -13,8 +14,9 @@ use weft_crds::mesh::Redis;
 use weft_crds::microservice::{Jwks, Microservice, MtlsMode, Port};
 
 use super::World;
-use super::object::{Name, ObjectKind, ObjectRef, Stored};
+use super::object::{InstanceRef, Name, ObjectKind, ObjectRef, Stored};
 use super::route::RouteView;
+use crate::instances::{Instance, Role};
 
 /// The word in `from.services` that means every Gateway of a namespace.
 pub const ANY_GATEWAY: &str = "gateway";
@@ -139,6 +141,12 @@ pub fn is_inside(host: &str) -> bool {
     [".svc", ".svc.cluster.local"].iter().any(|suffix| host.ends_with(suffix))
 }
 
+/// Service accounts that a service's instances are known to run as.
+pub(super) fn accounts<'a>(instances: impl Iterator<Item = &'a Instance>) -> BTreeSet<&'a str> {
+    let serving = instances.filter(|instance| instance.role == Role::Service && !instance.account.is_empty());
+    serving.map(|instance| instance.account.as_str()).collect()
+}
+
 /// Service account of a Microservice's instances.
 pub fn account<'a>(name: &'a Name, service: &'a Microservice) -> &'a str {
     let named = service.spec.workload.as_ref().and_then(|workload| workload.service_account_name.as_deref());
@@ -176,13 +184,54 @@ impl World {
         self.identity(names::SYSTEM_NAMESPACE, names::OPERATOR_ACCOUNT)
     }
 
-    /// Identity of a workload: a Microservice by its service account, a Gateway by its name.
-    pub fn workload_identity(&self, workload: &Name) -> String {
+    /// Identities that may answer for a workload: that of its service account, and those of its instances. A service
+    /// that others run has none of its own, once it has instances.
+    pub fn serving_identities(&self, workload: &Name) -> Vec<String> {
+        let accounts = accounts(self.instances_of(workload));
+        let own = accounts.is_empty() || !self.is_attached(workload);
+        self.identities(workload, accounts, own)
+    }
+
+    /// Identities that a rule means by the name of a workload: that of its service account; those of the instances of a
+    /// service that others run.
+    pub fn calling_identities(&self, workload: &Name) -> Vec<String> {
+        if !self.is_attached(workload) {
+            return self.identities(workload, BTreeSet::new(), true);
+        }
+        let accounts = accounts(self.instances_of(workload));
+        let own = accounts.is_empty();
+        self.identities(workload, accounts, own)
+    }
+
+    fn identities<'a>(
+        &'a self,
+        workload: &'a Name,
+        mut accounts: BTreeSet<&'a str>,
+        own: bool,
+    ) -> Vec<String> {
         let service = self.microservices.get(workload);
-        self.identity(
-            &workload.namespace,
-            service.map_or(&workload.name, |service| account(workload, service)),
-        )
+        let declared = service.map_or(workload.name.as_str(), |service| account(workload, service));
+        accounts.extend(own.then_some(declared));
+        accounts.into_iter().map(|account| self.identity(&workload.namespace, account)).collect()
+    }
+
+    /// Whether a Microservice attaches to pods that others run.
+    fn is_attached(&self, workload: &Name) -> bool {
+        self.microservices.get(workload).is_some_and(|service| service.spec.workload.is_none())
+    }
+
+    /// Identity of an instance: that of its service account, else that of its workload.
+    pub fn instance_identity(&self, instance: &InstanceRef) -> String {
+        let account = self.instance_account(instance).unwrap_or_else(|| instance.workload.clone());
+        self.identity(&account.namespace, &account.name)
+    }
+
+    /// Service account (namespace and name) of an instance that is known, else that of its workload if it is.
+    pub fn instance_account(&self, instance: &InstanceRef) -> Option<Name> {
+        let workload = &instance.workload;
+        let own = self.instance(instance).map(|instance| instance.account.as_str());
+        let own = own.filter(|account| !account.is_empty());
+        own.map(|account| Name::new(&workload.namespace, account)).or_else(|| self.account_of(workload))
     }
 
     /// Service account (namespace and name) of a workload that is known, else none.
@@ -296,15 +345,10 @@ impl World {
         url.or_else(secret).unwrap_or_default()
     }
 
-    /// The services that serve a key set which that service uses.
-    pub fn key_hosts(&self, service: &Microservice) -> impl Iterator<Item = Name> {
-        let uris = jwks_of(service).filter_map(|jwks| jwks.uri.as_deref());
-        uris.filter_map(Uri::parse).filter_map(|uri| service_of_host(uri.host))
-    }
-
     /// Paths under which a service serves key sets that services of the mesh use.
     pub fn key_paths(&self, service: &Name) -> Vec<String> {
-        let all = self.microservices.values().flat_map(jwks_of).filter_map(|jwks| jwks.uri.as_deref());
+        let users = self.index.keyed_at.of(service).filter_map(|user| self.microservices.get(user));
+        let all = users.flat_map(jwks_of).filter_map(|jwks| jwks.uri.as_deref());
         let here =
             all.filter_map(Uri::parse).filter(|uri| service_of_host(uri.host).as_ref() == Some(service));
         let mut paths: Vec<String> = here.map(|uri| uri.path.to_owned()).collect();
@@ -312,6 +356,12 @@ impl World {
         paths.dedup();
         paths
     }
+}
+
+/// The services that serve a key set which that service uses.
+pub(super) fn key_hosts(service: &Microservice) -> impl Iterator<Item = Name> {
+    let uris = jwks_of(service).filter_map(|jwks| jwks.uri.as_deref());
+    uris.filter_map(Uri::parse).filter_map(|uri| service_of_host(uri.host))
 }
 
 /// Key sets of a service's issuers.

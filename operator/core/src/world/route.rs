@@ -98,13 +98,11 @@ impl<'a> RouteView<'a> {
         services.map(move |parent| Name::new(parent.namespace_or(&own), &parent.name))
     }
 
-    /// Whether one of its backends is that service.
-    pub fn has_backend(self, service: &Name) -> bool {
+    /// Services that it leads to, there or not.
+    pub fn backend_services(self) -> impl Iterator<Item = Name> {
         let own = self.name().namespace;
-        let is = |reference: &ObjectReference| {
-            reference.name == service.name && reference.namespace_or(&own) == service.namespace
-        };
-        self.backends().iter().any(|(_, reference)| is(reference))
+        let backends = self.backends().into_iter();
+        backends.map(move |(_, reference)| Name::new(reference.namespace_or(&own), &reference.name))
     }
 }
 
@@ -151,6 +149,21 @@ impl World {
     pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
         let http = self.http_routes.values().map(RouteView::Http);
         http.chain(self.grpc_routes.values().map(RouteView::Grpc))
+    }
+
+    /// Routes that lead to a service.
+    pub fn routes_to<'a>(&'a self, service: &'a Name) -> impl Iterator<Item = RouteView<'a>> {
+        self.index.leading_to.of(service).filter_map(|route| self.route(route))
+    }
+
+    /// Routes that name a Service as their parent.
+    pub fn routes_on_service<'a>(&'a self, service: &'a Name) -> impl Iterator<Item = RouteView<'a>> {
+        self.index.on_service.of(service).filter_map(|route| self.route(route))
+    }
+
+    /// Routes that name a Gateway as their parent.
+    pub fn routes_on_gateway<'a>(&'a self, gateway: &'a Name) -> impl Iterator<Item = RouteView<'a>> {
+        self.index.on_gateway.of(gateway).filter_map(|route| self.route(route))
     }
 
     /// The route that a reference points to.

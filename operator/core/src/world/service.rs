@@ -53,6 +53,13 @@ impl Service {
         self.ports.iter().find(|port| port.port == number)
     }
 
+    /// Its port that leads to that port of the Microservice of its name.
+    pub fn front_of(&self, port: &Port) -> Option<&ServicePort> {
+        let by_name = || self.ports.iter().find(|front| front.name == port.name);
+        let by_target = || self.ports.iter().find(|front| front.leads_to(port));
+        by_name().or_else(by_target).or_else(|| self.port(port.port))
+    }
+
     /// Whether all the pods it stands for are those of that Microservice.
     pub fn stands_for(&self, service: &Microservice) -> bool {
         let wanted = service.pod_selector();

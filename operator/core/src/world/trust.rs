@@ -34,7 +34,7 @@ impl World {
         };
         let labelled = self.namespaces.iter().filter(|(_, namespace)| is_meshed(namespace));
         let labelled = labelled.map(|(name, _)| name.name.clone());
-        let of_pods = self.pods.iter().filter(|(_, pod)| pod.meshed || pod.gateway().is_some());
+        let of_pods = self.pods().filter(|(_, pod)| pod.meshed || pod.gateway().is_some());
         let mut all: BTreeSet<String> =
             labelled.chain(of_pods.map(|(name, _)| name.namespace.clone())).collect();
         let going = |name: &String| {

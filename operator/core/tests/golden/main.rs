@@ -1,6 +1,6 @@
 //! Golden cases: manifests, instances, keys and reports in, what every proxy gets and what every object says of itself
 //! out. Each folder beside this file is a case: `input.yaml`, and where needed `instances.json`, `keys.json` and
-//! `reports.json`; expected are `config.yaml` and `status.yaml`. `UPDATE_GOLDEN=1` writes those anew.
+//! `reports.json`, and for a case in a cluster `cluster.yaml` with its pods and slices; expected are `config.yaml` and `status.yaml`. `UPDATE_GOLDEN=1` writes those anew.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::v1;
 use weft_core::instances::Instances;
+use weft_core::instances::pod::Pod;
+use weft_core::instances::slice::Slice;
 use weft_core::validate::Severity;
 use weft_core::world::{Change, InstanceRef, Name, Object, World};
 use weft_core::{compile, status, validate};
@@ -93,8 +96,12 @@ fn first_difference(expected: &str, got: &str) -> String {
 }
 
 fn world(case: &Path) -> World {
-    let mut world = World::default();
+    let cluster = case.join("cluster.yaml");
+    let mut world = if cluster.exists() { World::in_cluster() } else { World::default() };
     read_manifests(&mut world, &case.join("input.yaml"));
+    if cluster.exists() {
+        read_cluster(&mut world, &cluster);
+    }
     if let Some(instances) = read::<Instances>(&case.join("instances.json")) {
         world.apply(Change::ReplaceInstances(instances.instances));
     }
@@ -118,6 +125,23 @@ fn read_manifests(world: &mut World, path: &Path) {
         if let Some(object) = Object::from_manifest(found.object) {
             world.apply(Change::Upsert(Box::new(object)));
         }
+    }
+}
+
+/// Pods and slices, as a cluster has them.
+fn read_cluster(world: &mut World, path: &Path) {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
+    for object in objects {
+        let meta: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap();
+        let name = Name::new(meta.namespace.as_deref().unwrap(), meta.name.as_deref().unwrap());
+        world.apply(match object["kind"].as_str().unwrap() {
+            "Pod" => Change::Pod { name, pod: Some(Pod::of(&meta)) },
+            "EndpointSlice" => {
+                let slice = Slice::of(&serde_json::from_value(object).unwrap());
+                Change::Slice { name, slice }
+            }
+            other => panic!("{}: {other} is not read here", path.display()),
+        });
     }
 }
 

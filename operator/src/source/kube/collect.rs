@@ -169,3 +169,6 @@ impl Collector {
         self.looked_up.retain(|name| wanted.contains_key(name));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,35 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(metrics: &Metrics, kind: &str) -> i64 {
+        metrics.watch_failing.with_label_values(&[kind]).get()
+    }
+
+    #[test]
+    fn a_watch_counts_as_failing_until_it_works_again() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Health::new(Arc::clone(&metrics));
+        let error = std::io::Error::other("refused");
+        health.fails(Kind::Pod, "", Failure::Away, &error);
+        health.fails(Kind::Pod, "", Failure::Away, &error);
+        health.fails(Kind::Secret, "shop/a", Failure::Forbidden, &error);
+        health.fails(Kind::Secret, "shop/b", Failure::Forbidden, &error);
+        assert_eq!((failing(&metrics, "Pod"), failing(&metrics, "Secret")), (1, 2));
+        health.works(Kind::Pod, "");
+        health.works(Kind::Secret, "shop/a");
+        assert_eq!((failing(&metrics, "Pod"), failing(&metrics, "Secret")), (0, 1));
+    }
+
+    #[test]
+    fn a_kind_that_the_cluster_does_not_have_is_no_failure() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Health::new(Arc::clone(&metrics));
+        health.fails(Kind::Gateway, "", Failure::Absent, &std::io::Error::other("404"));
+        assert_eq!(failing(&metrics, "Gateway"), 0);
+    }
+}

@@ -131,3 +131,56 @@ pub(super) fn secret(name: Name, mut object: Secret) -> Said {
 fn bare(meta: &ObjectMeta) -> ObjectMeta {
     ObjectMeta { name: meta.name.clone(), namespace: meta.namespace.clone(), ..ObjectMeta::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn upsert(said: Said) -> Object {
+        match said {
+            Said::Seen { change: Change::Upsert(object), .. } => *object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_status_of_another_version_harms_nothing() {
+        let service = |status: Value| {
+            let spec = json!({"ports": [{"name": "http", "port": 80}]});
+            let meta = json!({"name": "order", "namespace": "shop", "uid": "u", "resourceVersion": "7"});
+            let service = object(json!({"metadata": meta, "spec": spec, "status": status}));
+            match upsert(custom(Kind::Microservice, Name::new("shop", "order"), &service)) {
+                Object::Microservice(service) => service.status,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(service(json!({"replicas": 2})).unwrap().replicas, Some(2));
+        assert_eq!(service(json!({"replicas": "many", "news": 1})), None);
+    }
+
+    #[test]
+    fn fields_of_the_gateway_api_that_are_not_known_are_kept_for_the_status() {
+        let meta = json!({"name": "r", "namespace": "shop"});
+        let spec = json!({"parentRefs": [{"name": "edge"}], "rules": [], "useDefaultGateways": "All"});
+        let route = object(json!({"metadata": meta, "spec": spec}));
+        let Object::HttpRoute(route) = upsert(custom(Kind::HttpRoute, Name::new("shop", "r"), &route)) else {
+            panic!("no route")
+        };
+        assert_eq!(route.unknown_fields(), ["spec.useDefaultGateways"]);
+    }
+
+    #[test]
+    fn of_a_secret_no_note_is_kept() {
+        let secret =
+            json!({"metadata": {"name": "s", "namespace": "shop", "annotations": {"a": "b"}}, "data": {}});
+        let secret = serde_json::from_value(secret).unwrap();
+        let Object::Secret(kept) = upsert(super::secret(Name::new("shop", "s"), secret)) else {
+            panic!("no Secret")
+        };
+        assert_eq!((kept.metadata.annotations, kept.metadata.name.as_deref()), (None, Some("s")));
+    }
+}

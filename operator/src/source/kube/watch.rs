@@ -146,3 +146,16 @@ impl Retry {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_ever_more_slowly_up_to_a_bound() {
+        let mut retry = Retry::default();
+        let waits: Vec<Duration> = (0..9).map(|_| retry.next()).collect();
+        assert!(waits[0] <= Duration::from_millis(300) && waits[8] >= Duration::from_secs(8), "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(12)), "{waits:?}");
+    }
+}
