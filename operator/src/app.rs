@@ -7,25 +7,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use weft_api::names::PORT_OPERATOR;
 
 use crate::attest::{Attest, JoinTokens};
 use crate::authority::Authority;
+use crate::cluster::{Cluster, Outlet};
 use crate::event::Hub;
-use crate::jwks::{Fetcher, Pace, Store, Wanted};
+use crate::jwks::{ClientTls, Fetcher, Pace, Store, Wanted};
+use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
 use crate::reconcile::{Keeping, Outlets, Reconciler};
+use crate::replicas::Forwarder;
 use crate::server::admin::Admin;
-use crate::server::{ConfigService, Grpc, IdentityService};
+use crate::server::{ConfigService, Grpc, IdentityService, ReplicasService};
 use crate::settings::{Settings, SourceSetting};
 use crate::source::Source;
 use crate::source::dir::Dir;
 use crate::source::kube::Kube;
-use crate::trust::cluster::Cluster;
+use crate::trust::cluster::Cluster as TrustCluster;
 use crate::trust::{Trust, WebhookCertificate};
 
 /// How long open requests may take once the operator stops.
@@ -63,6 +68,7 @@ pub async fn run(
 
     let stop = stopping.child_token();
     let metrics = Arc::new(Metrics::new()?);
+    let settings = Settings { grpc_addr: grpc, ..settings };
     let source = open_source(&settings, &metrics).await?;
     let mut tasks = JoinSet::new();
     let decisions = start(&settings, source, &metrics, &mut tasks, &stop);
@@ -98,8 +104,60 @@ struct Decisions {
     wanted_keys: watch::Receiver<Vec<Wanted>>,
     in_force: oneshot::Receiver<Arc<Authority>>,
     /// None where the source is none.
-    cluster: Option<Cluster>,
+    cluster: Option<TrustCluster>,
+    replica: Option<Replica>,
     webhook: WebhookCertificate,
+}
+
+/// This replica of an operator in a cluster.
+struct Replica {
+    outlet: Outlet,
+    leadership: Leadership,
+    /// What it writes into the Lease when it leads: its pod, and where other replicas reach it.
+    name: String,
+}
+
+impl Replica {
+    fn name(settings: &Settings) -> String {
+        let Settings { pod_name, pod_ip, grpc_addr, .. } = settings;
+        match grpc_addr.port() {
+            PORT_OPERATOR => format!("{pod_name}_{pod_ip}"),
+            port => format!("{pod_name}_{}", SocketAddr::from((*pod_ip, port))),
+        }
+    }
+
+    /// Tells the leader what this replica's proxies say.
+    async fn report(self, tls: ClientTls, stop: CancellationToken) {
+        let Self { outlet, leadership, name } = self;
+        let forwarder = Forwarder { reports: outlet.reports, leadership, tls, me: name };
+        forwarder.run(stop).await;
+    }
+}
+
+/// Takes part in the election, and writes to the cluster while this replica leads.
+fn take_part(
+    settings: &Settings,
+    client: Client,
+    (hub, metrics): (&Hub, &Arc<Metrics>),
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    stop: &CancellationToken,
+) -> Replica {
+    let name = Replica::name(settings);
+    let outlet = Outlet { template: settings.proxy.clone(), ..Outlet::default() };
+    let (candidate, leadership) = Candidate::new(client.clone(), name.clone(), Arc::clone(metrics));
+    let cluster = Cluster {
+        client,
+        leadership: leadership.clone(),
+        outlet: outlet.clone(),
+        hub: hub.clone(),
+        instance: settings.pod_name.clone(),
+    };
+    let candidate = candidate.run(stop.clone());
+    tasks.spawn(async {
+        tokio::join!(candidate, cluster.run());
+        Ok(())
+    });
+    Replica { outlet, leadership, name }
 }
 
 /// Starts the reconciler and the source that feeds it.
@@ -117,23 +175,24 @@ fn start(
     let (say_in_force, in_force) = oneshot::channel();
     let (say_namespaces, namespaces) = watch::channel(BTreeSet::new());
     let lifetime = settings.certificate_lifetime;
-    let (keeping, cluster) = match source.client() {
-        Some(client) => {
-            let (ask, asked) = watch::channel(None);
-            let cluster = Cluster::new(client, asked, namespaces, hub.clone());
-            let (opening, stop) = (Box::pin(cluster.clone().open(lifetime)), stop.clone());
-            tasks.spawn(async move {
-                stop.run_until_cancelled(opening).await;
-                stop.cancelled().await;
-                Ok(())
-            });
-            (Keeping::Elsewhere(ask), Some(cluster))
-        }
-        None => (Keeping::Folder { folder: settings.state.clone().unwrap_or_default(), lifetime }, None),
+    let (keeping, cluster, replica) = if let Some(client) = source.client() {
+        let (ask, asked) = watch::channel(None);
+        let cluster = TrustCluster::new(client.clone(), asked, namespaces, hub.clone());
+        let (opening, opens_until) = (Box::pin(cluster.clone().open(lifetime)), stop.clone());
+        tasks.spawn(async move {
+            opens_until.run_until_cancelled(opening).await;
+            opens_until.cancelled().await;
+            Ok(())
+        });
+        let replica = take_part(settings, client, (&hub, metrics), tasks, stop);
+        (Keeping::Elsewhere(ask), Some(cluster), Some(replica))
+    } else {
+        let folder = settings.state.clone().unwrap_or_default();
+        (Keeping::Folder { folder, lifetime }, None, None)
     };
     let outlets = Outlets {
         keeping,
-        in_cluster: cluster.is_some(),
+        cluster: replica.as_ref().map(|replica| replica.outlet.clone()),
         namespaces: say_namespaces,
         tokens: say_tokens,
         wanted_keys: say_wanted,
@@ -153,7 +212,7 @@ fn start(
     let webhook = settings.webhook_certificate.clone();
     let webhook = webhook.map_or(WebhookCertificate::Issued, WebhookCertificate::Folder);
     let metrics = Arc::clone(metrics);
-    Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, webhook }
+    Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook }
 }
 
 /// Serves proxies, once there is a configuration to serve.
@@ -163,7 +222,8 @@ async fn serve(
     ready: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, webhook } = decisions;
+    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook } =
+        decisions;
     let authority = tokio::select! {
         authority = in_force => authority.context("the reconciler ended")?,
         () = stop.cancelled() => return Ok(()),
@@ -178,13 +238,17 @@ async fn serve(
     let config = ConfigService { hub: hub.clone(), metrics: Arc::clone(&metrics), stopping: stop.clone() };
     let trust_domain = authority.trust_domain();
     let tls = own.server;
-    let grpc = Grpc { listener, tls, trust_domain, identity, config, metrics: Arc::clone(&metrics) };
+    let replicas = ReplicasService::new(hub.clone(), stop.clone());
+    let grpc =
+        Grpc { listener, tls, trust_domain, identity, config, replicas, metrics: Arc::clone(&metrics) };
     let (tls, pace) = (own.client, Pace::default());
-    let fetcher = Fetcher { wanted: wanted_keys, tls, store, hub, metrics, pace };
+    let fetcher = Fetcher { wanted: wanted_keys, tls: Arc::clone(&tls), store, hub, metrics, pace };
     ready.send_replace(true);
     let in_cluster = async {
-        if let Some(cluster) = cluster {
-            Box::pin(cluster.run(authority, webhook, stop.clone())).await;
+        if let (Some(cluster), Some(replica)) = (cluster, replica) {
+            let leadership = replica.leadership.clone();
+            let trust = Box::pin(cluster.run(authority, webhook, leadership, stop.clone()));
+            tokio::join!(trust, Box::pin(replica.report(tls, stop.clone())));
         }
     };
     let proxies = async { tokio::join!(grpc.serve(stop.clone()), fetcher.run(stop.clone())).0 };

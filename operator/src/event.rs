@@ -9,10 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use weft_api::spiffe::SpiffeId;
 use weft_api::status::MeshStatus;
 use weft_api::v1::{Hello, Keys};
-use weft_core::world::Trust;
+
+use weft_core::render::Obstacle;
+use weft_core::world::{ObjectRef, Trust};
 
 use crate::authority::{Authority, AuthorityError};
 use crate::publish::{StreamId, Subscription};
+use crate::server::replicas::{Forwarded, SessionId};
 use crate::source::Loaded;
 
 const PENDING_EVENTS: usize = 256;
@@ -30,6 +33,12 @@ pub(crate) enum Event {
     Trust(Trust),
     /// Someone asks whether all proxies trust a root, by its fingerprint.
     Trusts { root: String, answer: oneshot::Sender<bool> },
+    /// What a resource needs was made in the cluster, or could not be.
+    Applied { owner: ObjectRef, obstacle: Option<Obstacle> },
+    /// What proxies of another replica say.
+    Forwarded { session: SessionId, proxies: Forwarded },
+    /// Another replica says nothing more.
+    ForwardEnded(SessionId),
     /// A proxy wants to subscribe.
     Open(Box<Open>),
     /// A proxy wants more destinations.

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) jwks_fetch: IntCounterVec,
     pub(crate) resources: IntGaugeVec,
     pub(crate) watch_failing: IntGaugeVec,
+    pub(crate) leading: IntGauge,
 }
 
 impl Metrics {
@@ -63,6 +64,10 @@ impl Metrics {
                 Opts::new("weft_operator_watch_failing", "Watches of the API server that fail now"),
                 &["kind"],
             )?,
+            leading: IntGauge::new(
+                "weft_operator_leading",
+                "Whether this replica writes to the cluster: 1 on one of them",
+            )?,
             registry,
         };
         metrics.register()?;
@@ -81,7 +86,8 @@ impl Metrics {
         registry.register(Box::new(self.config_rejected.clone()))?;
         registry.register(Box::new(self.jwks_fetch.clone()))?;
         registry.register(Box::new(self.resources.clone()))?;
-        registry.register(Box::new(self.watch_failing.clone()))
+        registry.register(Box::new(self.watch_failing.clone()))?;
+        registry.register(Box::new(self.leading.clone()))
     }
 
     /// All of it in the Prometheus text format.
@@ -123,7 +129,7 @@ mod tests {
             let labels = labels(lines.next().unwrap());
             rows.push(format!("| `{name}` | {kind} | {labels} | {help} |"));
         }
-        assert_eq!(rows.len(), 11, "a metric of the table above is not touched by this test");
+        assert_eq!(rows.len(), 12, "a metric of the table above is not touched by this test");
         let rows = rows.join("\n");
         let table = format!("| what it says |\n|---|---|---|---|\n{rows}\n\n");
         assert!(include_str!("../README.md").contains(&table), "operator/README.md lacks these rows\n{rows}");

@@ -6,7 +6,9 @@ mod admit;
 mod changes;
 mod inspect;
 mod keys;
+mod made;
 mod open;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use weft_api::status::Problem;
 use weft_api::v1::Keys;
@@ -22,9 +24,11 @@ use weft_core::world::{Affected, Change, InstanceRef, ObjectRef, World};
 use weft_core::{compile, status};
 use weft_crds::mesh::Mesh;
 
+use self::remote::Remote;
 use crate::attest::JoinTokens;
 use crate::authority::Authority;
 use crate::clock::unix_now;
+use crate::cluster::Outlet;
 use crate::event::Event;
 use crate::jwks::Wanted;
 use crate::metrics::Metrics;
@@ -54,6 +58,8 @@ pub(crate) struct Reconciler {
     /// Proxies that want to subscribe and whose pods are not known yet.
     waiting: Vec<open::Waiting>,
     authority: Option<Arc<Authority>>,
+    /// What proxies of other replicas say.
+    remote: Remote,
     outlets: Outlets,
 }
 
@@ -73,8 +79,8 @@ pub(crate) enum Keeping {
 /// What the reconciler needs from outside, and where its decisions go.
 pub(crate) struct Outlets {
     pub(crate) keeping: Keeping,
-    /// Whether the source is a cluster.
-    pub(crate) in_cluster: bool,
+    /// Where what a cluster is to hold goes; none: standalone.
+    pub(crate) cluster: Option<Outlet>,
     /// Namespaces of a cluster that need the roots.
     pub(crate) namespaces: watch::Sender<BTreeSet<String>>,
     /// Join tokens in force.
@@ -90,9 +96,12 @@ impl Reconciler {
     /// Knows nothing but the key sets that an earlier operator fetched.
     pub(crate) fn new(outlets: Outlets, kept_keys: Vec<(String, Keys)>) -> Self {
         let mut reconciler = Self {
-            world: if outlets.in_cluster { World::in_cluster() } else { World::default() },
+            world: if outlets.cluster.is_some() { World::in_cluster() } else { World::default() },
             publish: Publish::default(),
-            status: StatusWriter::print(),
+            status: match &outlets.cluster {
+                Some(cluster) => StatusWriter::cluster(cluster.statuses.clone()),
+                None => StatusWriter::print(),
+            },
             objects: BTreeSet::new(),
             keys: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -101,6 +110,7 @@ impl Reconciler {
             key_destinations: BTreeSet::new(),
             waiting: Vec::new(),
             authority: None,
+            remote: Remote::default(),
             outlets,
         };
         for (name, keys) in kept_keys {
@@ -144,6 +154,9 @@ impl Reconciler {
             Event::Authority(opened) => self.take_authority(opened),
             Event::Trust(trust) => self.reconcile([Change::Trust(trust)]),
             Event::Trusts { root, answer } => drop(answer.send(self.world.all_trust(&root))),
+            Event::Applied { owner, obstacle } => self.reconcile([Change::Applied { owner, obstacle }]),
+            Event::Forwarded { session, proxies } => self.take_forwarded(session, proxies),
+            Event::ForwardEnded(session) => self.remote.ended(session, Instant::now()),
             Event::Open(open) => self.open(*open),
             Event::Want { stream, destinations } => {
                 self.publish.want(stream, destinations);
@@ -178,12 +191,13 @@ impl Reconciler {
             }
         }
         self.fill();
+        self.make(&affected.resources);
         self.write_statuses(affected.resources);
     }
 
     /// Says which namespaces need the roots; now and then only, since pods come and go all the time.
     fn follow_namespaces(&self) {
-        if !self.outlets.in_cluster || !self.synced {
+        if self.outlets.cluster.is_none() || !self.synced {
             return;
         }
         let meshed = self.world.meshed_namespaces();
@@ -197,7 +211,7 @@ impl Reconciler {
     fn write_statuses(&mut self, resources: BTreeSet<ObjectRef>) {
         let now = unix_now();
         for reference in resources {
-            let status = status::of(&self.world, &reference, now);
+            let status = self.complete(status::of(&self.world, &reference, now));
             self.status.put(&reference, status.as_ref());
             if let Some(status) = status {
                 self.world.keep_status(&reference, status);
@@ -225,16 +239,13 @@ impl Reconciler {
 
     fn take_reports(&mut self) {
         self.open_waiting();
+        let forgotten = self.remote.sweep(Instant::now());
         let ended = self.publish.sweep();
-        let gone = ended.into_iter().map(|instance| Change::Report { instance, report: None });
-        let mut changes: Vec<Change> = gone.collect();
-        for (instance, progress) in self.publish.news() {
-            if let Some(report) = progress.report {
-                changes.push(Change::Report { instance, report: Some(report) });
-            }
-        }
-        if !changes.is_empty() {
-            self.reconcile(changes);
-        }
+        let news = self.publish.news().into_iter().map(|(instance, _)| instance);
+        let mut instances: BTreeSet<InstanceRef> = forgotten.into_iter().collect();
+        let own: Vec<InstanceRef> = ended.into_iter().chain(news).collect();
+        self.tell_leader(&own);
+        instances.extend(own);
+        self.judge_reports(instances);
     }
 }

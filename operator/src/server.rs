@@ -5,6 +5,7 @@
 pub(crate) mod admin;
 mod config;
 mod identity;
+pub(crate) mod replicas;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,9 +30,11 @@ use weft_api::spiffe::SpiffeId;
 use weft_api::tls::{self, ClientAuth, TlsError};
 use weft_api::v1::config_server::ConfigServer;
 use weft_api::v1::identity_server::IdentityServer;
+use weft_api::v1::replicas_server::ReplicasServer;
 
 pub(crate) use self::config::ConfigService;
 pub(crate) use self::identity::IdentityService;
+pub(crate) use self::replicas::ReplicasService;
 use crate::clock::unix_now;
 use crate::metrics::Metrics;
 
@@ -60,6 +63,7 @@ pub(crate) struct Grpc {
     pub(crate) trust_domain: String,
     pub(crate) identity: IdentityService,
     pub(crate) config: ConfigService,
+    pub(crate) replicas: ReplicasService,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -82,7 +86,8 @@ impl Grpc {
             .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
             .max_concurrent_streams(Some(64))
             .add_service(IdentityServer::new(self.identity))
-            .add_service(ConfigServer::new(self.config));
+            .add_service(ConfigServer::new(self.config))
+            .add_service(ReplicasServer::new(self.replicas));
         let connections = ReceiverStream::new(connections);
         let served = server.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
         let ((), served) = tokio::join!(accept.run(self.listener, stopping), served);

@@ -7,14 +7,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use tracing::info;
 use weft_api::status::Condition;
 use weft_core::status::Status;
-use weft_core::world::ObjectRef;
+use weft_core::world::{Object, ObjectKind, ObjectRef};
 use weft_crds::gateway_meta::RouteStatus;
+
+use crate::cluster::Statuses;
 
 /// The way status is made known.
 #[derive(Debug)]
 pub(crate) enum StatusWriter {
     /// By the log.
     Print(Latest),
+    /// In the objects, by the leader; the log says transitions too.
+    Cluster(Latest, Statuses),
 }
 
 /// The latest conditions by resource.
@@ -27,17 +31,52 @@ impl StatusWriter {
         Self::Print(Latest::default())
     }
 
+    /// A writer into objects.
+    pub(crate) fn cluster(statuses: Statuses) -> Self {
+        Self::Cluster(Latest::default(), statuses)
+    }
+
+    /// Takes note of what an object holds.
+    pub(crate) fn hold(&self, object: &Object) {
+        if let Self::Cluster(_, statuses) = self
+            && has_status(object.reference().kind)
+        {
+            let uid = object.meta().uid.as_deref().unwrap_or_default();
+            statuses.hold(&object.reference(), uid, object.status());
+        }
+    }
+
     /// Makes the status of a resource known; none: the resource is gone.
     pub(crate) fn put(&mut self, resource: &ObjectRef, status: Option<&Status>) {
         match self {
             Self::Print(latest) => latest.put(resource, status.map(conditions).unwrap_or_default()),
+            Self::Cluster(latest, statuses) => {
+                latest.put(resource, status.map(conditions).unwrap_or_default());
+                statuses.put(resource, status);
+            }
         }
     }
 
     /// The latest conditions of a resource.
     pub(crate) fn conditions(&self, resource: &ObjectRef) -> Vec<Condition> {
         match self {
-            Self::Print(latest) => latest.0.get(resource).cloned().unwrap_or_default(),
+            Self::Print(latest) | Self::Cluster(latest, _) => {
+                latest.0.get(resource).cloned().unwrap_or_default()
+            }
+        }
+    }
+}
+
+fn has_status(kind: ObjectKind) -> bool {
+    match kind {
+        ObjectKind::Microservice
+        | ObjectKind::Mesh
+        | ObjectKind::Gateway
+        | ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
+        | ObjectKind::GatewayClass => true,
+        ObjectKind::ReferenceGrant | ObjectKind::Secret | ObjectKind::Service | ObjectKind::Namespace => {
+            false
         }
     }
 }

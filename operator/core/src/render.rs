@@ -99,6 +99,9 @@ impl fmt::Display for Obstacle {
     }
 }
 
+/// Reason of an obstacle that lies in the resource itself.
+pub const INVALID_PARAMETERS: &str = "InvalidParameters";
+
 /// What a Microservice or Gateway needs; nothing where it is not there, is of another kind, or (standalone) has no uid.
 /// An obstacle where it asks for what cannot be.
 pub fn of(world: &World, reference: &ObjectRef, template: &Template) -> Option<Result<Rendered, Obstacle>> {

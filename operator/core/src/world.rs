@@ -29,6 +29,7 @@ use weft_crds::validate::Violation;
 use crate::instances::Instance;
 use crate::instances::pod::Pod;
 use crate::instances::slice::Slice;
+use crate::render::Obstacle;
 use crate::status::Status;
 pub use affected::Affected;
 pub use object::{InstanceRef, Name, Object, ObjectKind, ObjectRef};
@@ -59,6 +60,8 @@ pub struct World {
     generations: BTreeMap<ObjectRef, i64>,
     pub(crate) statuses: BTreeMap<ObjectRef, Status>,
     trust: Trust,
+    /// How making what a resource needs went last, where that is known here.
+    pub(crate) applied: BTreeMap<ObjectRef, Option<Obstacle>>,
     no_mesh: MeshSpec,
     in_cluster: bool,
     members: members::Members,
@@ -127,6 +130,13 @@ pub enum Change {
         /// What it says.
         report: Option<v1::Report>,
     },
+    /// What a resource needs was made in the cluster, or could not be.
+    Applied {
+        /// Which.
+        owner: ObjectRef,
+        /// What is in the way; none: it is there.
+        obstacle: Option<Obstacle>,
+    },
 }
 
 impl World {
@@ -143,6 +153,7 @@ impl World {
             Change::Keys { name, keys } => self.set_keys(name, keys),
             Change::Trust(trust) => self.set_trust(trust),
             Change::Report { instance, report } => self.set_report(&instance, report.as_ref()),
+            Change::Applied { owner, obstacle } => self.set_applied(owner, obstacle),
         }
     }
 
@@ -161,7 +172,8 @@ impl World {
         if self.object(&reference).is_some_and(|old| old.same_spec(&object)) {
             // Only metadata or status changed: nothing compiles differently, the status may have to be put right.
             let mut affected = Affected::default();
-            affected.resources.extend(was_invalid.then(|| reference.clone()));
+            let moved = self.object(&reference).is_some_and(|old| !old.same_meta(&object));
+            affected.resources.extend((was_invalid || moved).then(|| reference.clone()));
             let before = (self.generation(&reference), self.statuses.get(&reference).cloned());
             self.store(reference.clone(), object, status);
             if before != (self.generation(&reference), self.statuses.get(&reference).cloned()) {
@@ -252,6 +264,7 @@ impl World {
         }
         self.generations.remove(reference);
         self.statuses.remove(reference);
+        self.applied.remove(reference);
         affected.merge(affected::by_object(self, reference));
         affected.merge(self.resettle(reference, selector));
         affected
@@ -325,6 +338,15 @@ impl World {
         affected::everything(self)
     }
 
+    fn set_applied(&mut self, owner: ObjectRef, obstacle: Option<Obstacle>) -> Affected {
+        let mut affected = Affected::default();
+        if self.contains(&owner) && self.applied.get(&owner) != Some(&obstacle) {
+            self.applied.insert(owner.clone(), obstacle);
+            affected.resources.insert(owner);
+        }
+        affected
+    }
+
     /// The mesh in force: the one named `default`, else built-in values.
     pub fn mesh(&self) -> &MeshSpec {
         self.meshes.get(&Name::new("", MESH_NAME)).map_or(&self.no_mesh, |mesh| &mesh.spec)
@@ -374,6 +396,11 @@ impl World {
     /// All instances.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.instances.values().flat_map(BTreeMap::values)
+    }
+
+    /// What is in the way of making what a resource needs, as far as that is known here.
+    pub fn obstacle(&self, reference: &ObjectRef) -> Option<&Obstacle> {
+        self.applied.get(reference)?.as_ref()
     }
 
     /// What the proxy of an instance last said of itself.

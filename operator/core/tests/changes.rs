@@ -138,6 +138,7 @@ fn target(change: &Change) -> String {
         Change::Keys { name, .. } => format!("keys {name}"),
         Change::Trust(_) => "trust".to_owned(),
         Change::Report { instance, .. } => format!("report {instance}"),
+        Change::Applied { owner, .. } => format!("applied {owner}"),
     }
 }
 

@@ -20,6 +20,9 @@ impl Reconciler {
         let mut affected = Affected::default();
         let mut rules = false;
         for change in changes {
+            if let Change::Upsert(object) = &change {
+                self.status.hold(object);
+            }
             let change = self.admit(change);
             rules |= changes_keys(&change);
             affected.merge(self.world.apply(change));

@@ -74,7 +74,7 @@ impl Reconciler {
     }
 
     fn instance_status(&self, workload: &Name, instance: &Instance) -> InstanceStatus {
-        let progress = self.publish.progress(&InstanceRef::new(workload.clone(), &instance.name));
+        let progress = self.progress(&InstanceRef::new(workload.clone(), &instance.name));
         let connected = progress.is_some();
         let progress = progress.unwrap_or_default();
         let config = match &progress {

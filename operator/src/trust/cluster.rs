@@ -16,6 +16,7 @@ use crate::attest::review::Review;
 use crate::authority::secret::Keeper;
 use crate::authority::{Authority, issuer};
 use crate::event::{Event, Hub};
+use crate::leader::Leadership;
 
 /// An authority that cannot be opened is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -69,11 +70,13 @@ impl Cluster {
         self,
         authority: Arc<Authority>,
         webhook: WebhookCertificate,
+        mut leadership: Leadership,
         stopping: CancellationToken,
     ) {
         let follow = self.keeper.clone().follow(Arc::clone(&authority), stopping.clone());
         let issuer = issuer::follow(self.keeper.clone(), Arc::clone(&authority), stopping.clone());
-        let lead = stopping.run_until_cancelled(self.lead(&authority, &webhook));
+        let lead = leadership.while_leading(|| Box::pin(self.lead(&authority, &webhook)));
+        let lead = stopping.run_until_cancelled(lead);
         tokio::join!(follow, issuer, lead);
     }
 

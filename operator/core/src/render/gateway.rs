@@ -17,7 +17,7 @@ use weft_api::names::{
 use weft_crds::gateway::{Gateway, Listener, ListenerProtocol};
 use weft_crds::microservice::Disruption;
 
-use super::{Obstacle, Owned, OwnedKind, Owner, deployment, microservice};
+use super::{INVALID_PARAMETERS, Obstacle, Owned, OwnedKind, Owner, deployment, microservice};
 use crate::compile::attach::is_http;
 use crate::inject::Template;
 
@@ -82,7 +82,7 @@ impl Wishes {
 fn invalid(name: &str, value: &str, remedy: String) -> Obstacle {
     let value: String = value.chars().take(60).collect();
     let message = format!("annotation {CONFIG_PREFIX}{name} cannot be `{value}`");
-    Obstacle { reason: "InvalidParameters".to_owned(), message, remedy }
+    Obstacle { reason: INVALID_PARAMETERS.to_owned(), message, remedy }
 }
 
 /// A port of the Service: its name, its number, and what it says is spoken there.

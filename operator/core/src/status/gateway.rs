@@ -1,6 +1,7 @@
 //! The status of a Gateway and of each of its listeners, in the words of the Gateway API.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use weft_crds::GATEWAY_GROUP;
@@ -10,8 +11,9 @@ use super::Status;
 use super::condition::{Conditions, Verdict, accepted, unknown_fields};
 use crate::compile::attach::{at_listener, is_http};
 use crate::compile::gateway::{Unserved, serve};
-use crate::instances::Role;
+use crate::instances::{Instance, Role};
 use crate::validate::{self, Severity};
+use crate::world::service::Service;
 use crate::world::{Name, ObjectKind, ObjectRef, World};
 
 pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<GatewayStatus> {
@@ -28,7 +30,7 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<Gatew
     let unknown = unknown_fields(&gateway.unknown_fields());
     let mut conditions = vec![
         make.make("Accepted", accepts(world, reference, gateway)),
-        make.make("Programmed", programmed(&addresses)),
+        make.make("Programmed", programmed(world, reference, &addresses)),
     ];
     conditions.extend(unknown.map(|verdict| make.make("weft.dev/UnknownFields", verdict)));
     let listeners = gateway.spec.listeners.iter().map(|listener| {
@@ -59,7 +61,25 @@ fn accepts(world: &World, reference: &ObjectRef, gateway: &Gateway) -> Verdict {
 }
 
 fn addresses(world: &World, name: &Name) -> Vec<GatewayAddress> {
-    let ready = world.instances_of(name).filter(|instance| instance.ready && instance.role == Role::Gateway);
+    let address = |value: String| {
+        let is_ip = value.parse::<IpAddr>().is_ok();
+        GatewayAddress { type_: Some(if is_ip { "IPAddress" } else { "Hostname" }.to_owned()), value }
+    };
+    if world.is_in_cluster() {
+        let of_service = |service: &Service| {
+            let own = || service.addresses.iter().map(ToString::to_string).collect();
+            if service.balanced { service.ingress.clone() } else { own() }
+        };
+        return world
+            .services
+            .get(name)
+            .map(of_service)
+            .unwrap_or_default()
+            .into_iter()
+            .map(address)
+            .collect();
+    }
+    let ready = world.instances_of(name).filter(|instance| serves(instance));
     let addresses: BTreeSet<String> = ready
         .flat_map(|instance| {
             let bound: BTreeSet<String> =
@@ -67,13 +87,20 @@ fn addresses(world: &World, name: &Name) -> Vec<GatewayAddress> {
             if bound.is_empty() { BTreeSet::from([instance.address.to_string()]) } else { bound }
         })
         .collect();
-    let address = |value: String| GatewayAddress { type_: Some("IPAddress".to_owned()), value };
     addresses.into_iter().map(address).collect()
 }
 
-fn programmed(addresses: &[GatewayAddress]) -> Verdict {
-    if addresses.is_empty() {
+fn serves(instance: &Instance) -> bool {
+    instance.ready && instance.role == Role::Gateway
+}
+
+fn programmed(world: &World, reference: &ObjectRef, addresses: &[GatewayAddress]) -> Verdict {
+    if let Some(Some(obstacle)) = world.applied.get(reference) {
+        Verdict::no(&obstacle.reason, obstacle.to_string())
+    } else if !world.instances_of(&reference.name).any(serves) {
         Verdict::no("AddressNotAssigned", "no instance of the gateway is ready")
+    } else if addresses.is_empty() {
+        Verdict::no("AddressNotAssigned", "the load balancer of its Service has no address yet")
     } else {
         Verdict::yes("Programmed", "")
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use weft_api::v1;
 use weft_crds::microservice::{BreakerState, BreakerStatus, Microservice, MicroserviceStatus, MtlsMode};
 
@@ -58,13 +59,17 @@ pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<Micro
     let fleet = fleet(world, name);
     let mode = world.mtls_mode(service);
     let make = Conditions { old, generation, now };
+    let mut conditions = vec![
+        make.make("Accepted", accepts),
+        make.make("Ready", reachable(world, name, service).unwrap_or_else(|| ready(service, &fleet))),
+        make.make("Meshed", meshed(&fleet)),
+        make.make("Secured", secured(mode, &fleet, now)),
+    ];
+    if service.spec.workload.is_some() {
+        conditions.extend(applied(world, reference, make));
+    }
     Some(MicroserviceStatus {
-        conditions: vec![
-            make.make("Accepted", accepts),
-            make.make("Ready", reachable(world, name, service).unwrap_or_else(|| ready(service, &fleet))),
-            make.make("Meshed", meshed(&fleet)),
-            make.make("Secured", secured(mode, &fleet, now)),
-        ],
+        conditions,
         replicas: count(fleet.total()),
         meshed_replicas: count(fleet.meshed()),
         mtls: Some(mode),
@@ -87,6 +92,16 @@ fn unread(invalid: &Invalid, make: Conditions<'_>) -> MicroserviceStatus {
         observed_generation: Some(make.generation),
         ..MicroserviceStatus::default()
     }
+}
+
+/// Whether what it needs is in the cluster. Until that is known here it stays as it was said.
+fn applied(world: &World, reference: &ObjectRef, make: Conditions<'_>) -> Option<Condition> {
+    let verdict = match world.applied.get(reference) {
+        Some(None) => Verdict::yes("Applied", "what it needs is in the cluster"),
+        Some(Some(obstacle)) => Verdict::no(&obstacle.reason, obstacle.to_string()),
+        None => return make.old.iter().find(|old| old.type_ == "Applied").cloned(),
+    };
+    Some(make.make("Applied", verdict))
 }
 
 fn fleet<'a>(world: &'a World, name: &Name) -> Fleet<'a> {

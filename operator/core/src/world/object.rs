@@ -281,7 +281,7 @@ impl Object {
     }
 
     /// The status it came with.
-    pub(crate) fn status(&self) -> Option<Status> {
+    pub fn status(&self) -> Option<Status> {
         match self {
             Self::Microservice(object) => object.status.clone().map(Status::Microservice),
             Self::Mesh(object) => object.status.clone().map(Status::Mesh),
@@ -310,6 +310,17 @@ pub(crate) enum Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// Whether what is made of it in a cluster is the same, as far as metadata tells.
+    pub(crate) fn same_meta(self, new: &Object) -> bool {
+        match (self, new) {
+            (Self::Microservice(old), Object::Microservice(new)) => old.metadata.uid == new.metadata.uid,
+            (Self::Gateway(old), Object::Gateway(new)) => {
+                old.metadata.uid == new.metadata.uid && old.metadata.annotations == new.metadata.annotations
+            }
+            _ => true,
+        }
+    }
+
     /// Whether that object says the same: its spec and what of its metadata counts.
     pub(crate) fn same_spec(self, new: &Object) -> bool {
         match (self, new) {

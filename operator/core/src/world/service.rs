@@ -17,6 +17,10 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Labels of the pods it stands for; empty: of none.
     pub selector: BTreeMap<String, String>,
+    /// Whether it is to be reached from outside by a load balancer.
+    pub balanced: bool,
+    /// Addresses and names of that load balancer, once it has any.
+    pub ingress: Vec<String>,
 }
 
 /// A port of a Service.
@@ -45,6 +49,8 @@ impl Service {
             addresses,
             ports: spec.ports.iter().flatten().filter_map(ServicePort::of).collect(),
             selector: spec.selector.clone().unwrap_or_default(),
+            balanced: spec.type_.as_deref() == Some("LoadBalancer"),
+            ingress: ingress(service),
         }
     }
 
@@ -65,6 +71,12 @@ impl Service {
         let wanted = service.pod_selector();
         !wanted.is_empty() && wanted.iter().all(|(key, value)| self.selector.get(key) == Some(value))
     }
+}
+
+fn ingress(service: &core::Service) -> Vec<String> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let points = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    points.filter_map(|point| point.ip.clone().or_else(|| point.hostname.clone())).collect()
 }
 
 impl ServicePort {
