@@ -11,7 +11,7 @@ use std::fmt;
 use serde_json::Value;
 
 pub use node::Position;
-pub use object::{Object, ObjectId};
+pub use object::{Object, ObjectId, Reading};
 
 use crate::field_path::FieldPath;
 use crate::nearest::nearest;
@@ -124,6 +124,19 @@ pub fn read(value: &Value) -> Result<Object, Vec<Violation>> {
         return Err(vec![unknown_kind(&id).1]);
     };
     reading.object.ok_or(reading.errors)
+}
+
+/// Reads one object as the API server gives it, and finds all that is wrong or odd with it.
+pub fn examine(value: &Value) -> Reading {
+    let id = identify(value);
+    object::read(&id.api_version, &id.kind, value).unwrap_or_else(|| {
+        let (severity, violation) = unknown_kind(&id);
+        let (errors, warnings) = match severity {
+            Severity::Error => (vec![violation], Vec::new()),
+            Severity::Warning => (Vec::new(), vec![violation]),
+        };
+        Reading { object: None, errors, warnings }
+    })
 }
 
 /// Where a field stands of the object that begins in that line ([`Source::line`]), or the block around it: for what is

@@ -11,7 +11,7 @@ pub mod effective;
 pub mod load_balancing;
 pub mod mtls;
 pub mod port;
-mod quantity;
+pub mod quantity;
 pub mod rate_limit;
 pub mod resilience;
 pub mod retry_on;

@@ -112,10 +112,13 @@ fn id<K: Resource<DynamicType = ()>>(object: &K) -> ObjectId {
 
 /// An object as far as it could be read, and what is wrong with it.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
-    pub(super) object: Option<Object>,
-    pub(super) errors: Vec<Violation>,
-    pub(super) warnings: Vec<Violation>,
+pub struct Reading {
+    /// The object, where nothing is wrong with it and Weft knows its kind.
+    pub object: Option<Object>,
+    /// What is wrong.
+    pub errors: Vec<Violation>,
+    /// What is odd.
+    pub warnings: Vec<Violation>,
 }
 
 /// Reads an object of that kind; none where Weft does not know the kind.

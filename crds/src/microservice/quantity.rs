@@ -17,13 +17,14 @@ pub(super) fn as_text<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let mut value = Value::deserialize(deserializer)?;
-    rewrite(&mut value);
+    numbers_to_text(&mut value);
     serde_json::from_value(value).map_err(D::Error::custom)
 }
 
-fn rewrite(value: &mut Value) {
+/// Makes text of every quantity in a pod, or in a part of one, that is a number.
+pub fn numbers_to_text(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(rewrite),
+        Value::Array(items) => items.iter_mut().for_each(numbers_to_text),
         Value::Object(fields) => {
             for (name, inner) in fields {
                 if FIELDS.contains(&name.as_str()) {
@@ -32,7 +33,7 @@ fn rewrite(value: &mut Value) {
                 {
                     block.values_mut().for_each(number_to_text);
                 } else {
-                    rewrite(inner);
+                    numbers_to_text(inner);
                 }
             }
         }

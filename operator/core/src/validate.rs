@@ -8,6 +8,7 @@
 pub mod gateway;
 pub mod instances;
 pub mod microservice;
+mod review;
 pub mod route;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::fmt;
 use weft_crds::Violation;
 
 use crate::world::{ObjectKind, ObjectRef, World};
+pub use review::review;
 
 /// Whether a problem keeps the objects from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,6 +11,7 @@ mod members;
 pub mod object;
 pub mod route;
 pub mod service;
+mod suppose;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
