@@ -1,10 +1,11 @@
-//! The weft command: runs a mesh on one machine (`run`), checks manifests (`check`), and looks at what runs (`status`,
-//! `logs`, `proxy`). Reads flags, hands over to one file per command, turns errors into one line and an exit code.
+//! The weft command: runs a mesh on one machine (`run`), checks manifests (`check`), puts proxies
+//! into them (`inject`), and looks at what runs (`status`, `logs`, `proxy`). Reads flags, hands over to one file per command, turns errors into one line and an exit code.
 
 mod api;
 mod check;
 mod control;
 mod http;
+mod inject;
 mod logs;
 mod problem;
 mod proxy;
@@ -47,6 +48,7 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             Command::Restart(args) => control::run("restart", &args).await,
             Command::Logs(args) => logs::run(&args).await,
             Command::Check(args) => Ok(check::run(&args)),
+            Command::Inject(args) => inject::run(&args),
             Command::Proxy(args) => proxy::run(&args).await,
             Command::Guard { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -38,6 +38,11 @@ pub(crate) enum Command {
     /// Prints one line per finding, with file, line, column, field and what to do. Exits with 1 when
     /// something is wrong, with 0 when there are at most warnings.
     Check(CheckArgs),
+    /// Put a proxy into every pod of manifests, as the webhook does in a cluster
+    ///
+    /// Prints the manifests: what runs pods (deployments, jobs, plain pods, lists of them …) with proxies,
+    /// everything else as it is written. `weft inject app.yaml | kubectl apply -f -`
+    Inject(InjectArgs),
     /// Ask the proxy of an instance what it knows
     Proxy(ProxyArgs),
     /// End the children of a killed run (started by `weft run` itself)
@@ -160,6 +165,34 @@ pub(crate) struct CheckArgs {
     /// Directories (with their weft.yaml) and single manifests
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Settings of `weft inject`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InjectArgs {
+    /// Manifests; `-` is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Namespace of manifests that name none
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+
+    /// Image of the proxy [default: weft-proxy of this version]
+    #[arg(long, env = "WEFT_PROXY_IMAGE", value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+
+    /// When that image is pulled [default: as Kubernetes does]
+    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub(crate) pull_policy: Option<String>,
+
+    /// Resources of the proxy, as `resources` of a container in JSON [default: none]
+    #[arg(long, value_name = "JSON")]
+    pub(crate) resources: Option<String>,
+
+    /// Which lines the proxy logs, as in `info` or `info,weft_sidecar=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
 }
 
 /// Settings of `weft proxy`.

@@ -97,7 +97,7 @@ fn help_says_what_there_is() {
         let output = weft().args(args).arg("--help").env_clear().output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let subcommands = ["run", "status", "stop", "logs", "check", "proxy"];
+    let subcommands = ["run", "status", "stop", "logs", "check", "inject", "proxy"];
     let pages: Vec<String> =
         subcommands.iter().map(|name| format!("$ weft {name} --help\n{}", help(&[name]))).collect();
     insta::assert_snapshot!(format!("$ weft --help\n{}\n{}", help(&[]), pages.join("\n")));
