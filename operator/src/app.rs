@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{Keeping, Outlets, Reconciler};
 use crate::replicas::Forwarder;
 use crate::server::admin::Admin;
+use crate::server::webhook::Webhook;
 use crate::server::{ConfigService, Grpc, IdentityService, ReplicasService};
 use crate::settings::{Settings, SourceSetting};
 use crate::source::Source;
@@ -54,14 +55,14 @@ pub async fn run(
     bound: oneshot::Sender<Bound>,
     stopping: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = bind(settings.grpc_addr).await?;
+    let listeners = Listeners::bind(&settings).await?;
     let admin_listener = bind(settings.admin_addr).await?;
     if let Some(state) = &settings.state {
         std::fs::create_dir_all(state)
             .with_context(|| format!("state folder {} cannot be made", state.display()))?;
     }
     let (ready, is_ready) = watch::channel(false);
-    let (grpc, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+    let (grpc, admin) = (listeners.grpc.local_addr()?, admin_listener.local_addr()?);
     info!(version = env!("CARGO_PKG_VERSION"), %grpc, %admin, "operator started");
     // Nobody has to be interested.
     drop(bound.send(Bound { grpc, admin, ready: is_ready.clone() }));
@@ -75,8 +76,25 @@ pub async fn run(
     let admin = Admin { hub: decisions.hub.clone(), metrics: Arc::clone(&metrics), ready: is_ready };
     let admin = admin.serve(admin_listener, stop.clone());
     tasks.spawn(async { admin.await.context("admin listener") });
-    tasks.spawn(serve(decisions, listener, ready, stop.clone()));
+    tasks.spawn(serve(decisions, listeners, ready, stop.clone()));
     supervise(tasks, stop).await
+}
+
+/// Where it is called, apart from its admin pages.
+struct Listeners {
+    grpc: TcpListener,
+    /// In a cluster only.
+    webhook: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let webhook = match settings.source {
+            SourceSetting::Kube => Some(bind(settings.webhook_addr).await?),
+            SourceSetting::Dir(_) => None,
+        };
+        Ok(Self { grpc: bind(settings.grpc_addr).await?, webhook })
+    }
 }
 
 /// The one place where a cluster and a directory part: all that differs follows from the source.
@@ -107,6 +125,7 @@ struct Decisions {
     cluster: Option<TrustCluster>,
     replica: Option<Replica>,
     webhook: WebhookCertificate,
+    webhooks: Webhook,
 }
 
 /// This replica of an operator in a cluster.
@@ -211,18 +230,19 @@ fn start(
     });
     let webhook = settings.webhook_certificate.clone();
     let webhook = webhook.map_or(WebhookCertificate::Issued, WebhookCertificate::Folder);
-    let metrics = Arc::clone(metrics);
-    Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook }
+    let (metrics, template) = (Arc::clone(metrics), Arc::new(settings.proxy.clone()));
+    let webhooks = Webhook { hub: hub.clone(), template, metrics: Arc::clone(&metrics) };
+    Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook, webhooks }
 }
 
 /// Serves proxies, once there is a configuration to serve.
 async fn serve(
     decisions: Decisions,
-    listener: TcpListener,
+    listeners: Listeners,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook } =
+    let Decisions { hub, metrics, store, tokens, wanted_keys, in_force, cluster, replica, webhook, webhooks } =
         decisions;
     let authority = tokio::select! {
         authority = in_force => authority.context("the reconciler ended")?,
@@ -237,7 +257,7 @@ async fn serve(
     let identity = IdentityService::new(attest, Arc::clone(&authority), Arc::clone(&metrics));
     let config = ConfigService { hub: hub.clone(), metrics: Arc::clone(&metrics), stopping: stop.clone() };
     let trust_domain = authority.trust_domain();
-    let tls = own.server;
+    let (listener, tls) = (listeners.grpc, own.server);
     let replicas = ReplicasService::new(hub.clone(), stop.clone());
     let grpc =
         Grpc { listener, tls, trust_domain, identity, config, replicas, metrics: Arc::clone(&metrics) };
@@ -251,8 +271,13 @@ async fn serve(
             tokio::join!(trust, Box::pin(replica.report(tls, stop.clone())));
         }
     };
+    let webhooks = async {
+        if let Some(listener) = listeners.webhook {
+            webhooks.serve(listener, own.webhook, stop.clone()).await;
+        }
+    };
     let proxies = async { tokio::join!(grpc.serve(stop.clone()), fetcher.run(stop.clone())).0 };
-    let (served, (), ()) = tokio::join!(proxies, trust.run(stop.clone()), in_cluster);
+    let (served, (), (), ()) = tokio::join!(proxies, trust.run(stop.clone()), in_cluster, webhooks);
     ready.send_replace(false);
     served.context("gRPC listener")
 }

@@ -2,16 +2,16 @@
 //! and says what happened or asks; nobody but the reconciler touches the world. The channel is bounded, so who says
 //! too much waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use weft_api::spiffe::SpiffeId;
 use weft_api::status::MeshStatus;
 use weft_api::v1::{Hello, Keys};
-
 use weft_core::render::Obstacle;
-use weft_core::world::{ObjectRef, Trust};
+use weft_core::validate::Problem;
+use weft_core::world::{Object, ObjectRef, Trust};
 
 use crate::authority::{Authority, AuthorityError};
 use crate::publish::{StreamId, Subscription};
@@ -43,6 +43,10 @@ pub(crate) enum Event {
     Open(Box<Open>),
     /// A proxy wants more destinations.
     Want { stream: StreamId, destinations: BTreeSet<String> },
+    /// A pod with these labels asks for the Microservice that selects it.
+    Injection { namespace: String, labels: BTreeMap<String, String>, answer: oneshot::Sender<Option<String>> },
+    /// Someone asks what would be wrong or odd about an object.
+    Review { object: Box<Object>, answer: oneshot::Sender<Vec<Problem>> },
     /// Someone asks for the status of the mesh.
     Status(oneshot::Sender<MeshStatus>),
     /// Someone asks for the whole world.

@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) resources: IntGaugeVec,
     pub(crate) watch_failing: IntGaugeVec,
     pub(crate) leading: IntGauge,
+    pub(crate) admissions: IntCounterVec,
 }
 
 impl Metrics {
@@ -68,6 +69,10 @@ impl Metrics {
                 "weft_operator_leading",
                 "Whether this replica writes to the cluster: 1 on one of them",
             )?,
+            admissions: IntCounterVec::new(
+                Opts::new("weft_operator_admissions_total", "Objects that the webhooks were asked about"),
+                &["outcome", "webhook"],
+            )?,
             registry,
         };
         metrics.register()?;
@@ -87,7 +92,8 @@ impl Metrics {
         registry.register(Box::new(self.jwks_fetch.clone()))?;
         registry.register(Box::new(self.resources.clone()))?;
         registry.register(Box::new(self.watch_failing.clone()))?;
-        registry.register(Box::new(self.leading.clone()))
+        registry.register(Box::new(self.leading.clone()))?;
+        registry.register(Box::new(self.admissions.clone()))
     }
 
     /// All of it in the Prometheus text format.
@@ -118,6 +124,7 @@ mod tests {
         for family in [&metrics.resources, &metrics.watch_failing] {
             family.with_label_values(&["x"]).set(1);
         }
+        metrics.admissions.with_label_values(&["x", "y"]).inc();
         let text = metrics.text().unwrap();
         let (mut rows, mut lines) = (Vec::new(), text.lines());
         while let Some(line) = lines.next() {
@@ -129,7 +136,7 @@ mod tests {
             let labels = labels(lines.next().unwrap());
             rows.push(format!("| `{name}` | {kind} | {labels} | {help} |"));
         }
-        assert_eq!(rows.len(), 12, "a metric of the table above is not touched by this test");
+        assert_eq!(rows.len(), 13, "a metric of the table above is not touched by this test");
         let rows = rows.join("\n");
         let table = format!("| what it says |\n|---|---|---|---|\n{rows}\n\n");
         assert!(include_str!("../README.md").contains(&table), "operator/README.md lacks these rows\n{rows}");

@@ -9,6 +9,7 @@ mod keys;
 mod made;
 mod open;
 mod remote;
+mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -162,7 +163,11 @@ impl Reconciler {
                 self.publish.want(stream, destinations);
                 self.fill();
             }
-            // Who asked may have gone away meanwhile.
+            // Who asks from here on may have gone away meanwhile.
+            Event::Injection { namespace, labels, answer } => {
+                drop(answer.send(self.microservice_of(&namespace, &labels)));
+            }
+            Event::Review { object, answer } => drop(answer.send(self.review(*object))),
             Event::Status(answer) => drop(answer.send(self.mesh_status(unix_now()))),
             Event::World(answer) => drop(answer.send(self.world_view())),
         }

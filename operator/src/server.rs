@@ -6,6 +6,7 @@ pub(crate) mod admin;
 mod config;
 mod identity;
 pub(crate) mod replicas;
+pub(crate) mod webhook;
 
 use std::pin::Pin;
 use std::sync::Arc;
