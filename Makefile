@@ -53,8 +53,9 @@ audit: ## Known vulnerabilities among the dependencies (fetches the advisory dat
 	$(CARGO) deny check advisories
 
 .PHONY: generate
-generate: ## Rewrite generated files (the CRD manifests)
+generate: ## Rewrite generated files (the CRD manifests, the shop's chart)
 	$(CARGO) run -p weft-crds --bin crdgen
+	cp $(SHOP)/user.yaml $(SHOP)/product.yaml $(SHOP)/order.yaml $(SHOP)/gateway.yaml charts/shop/manifests/
 
 .PHONY: bench
 bench: ## The two-hop path against nginx, on this machine (release profile; about five minutes)

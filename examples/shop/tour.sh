@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
-# A tour of the shop, to be run while `weft run examples/shop` runs in another terminal.
+# A tour of the shop, to be run while `weft run examples/shop` runs in another terminal, or where charts/shop is installed.
 #
 # Every step prints the request, the answer, and what to look at, and checks what it says: the script ends with 1 when
 # something is not as promised. It needs curl and the usual text tools, nothing else.
 #
 #   examples/shop/tour.sh [URL of the gateway, default http://127.0.0.1:8080]
+#   examples/shop/tour.sh --cluster [NAMESPACE, default shop [URL of the gateway, default: kubectl forwards a port to it]]
 #
-# WEFT=/path/to/weft where the weft command is neither on PATH nor in target/.
+# WEFT=/path/to/weft where the weft command is neither on PATH nor in target/. In a cluster it needs kubectl too.
 set -euo pipefail
 
-gateway=${1:-${GATEWAY:-http://127.0.0.1:8080}}
+cluster=false
+if [ "${1:-}" = --cluster ]; then
+  cluster=true namespace=${2:-shop}
+  shift "$(($# < 2 ? $# : 2))"
+  gateway=${1:-${GATEWAY:-}}
+else
+  gateway=${1:-${GATEWAY:-http://127.0.0.1:8080}}
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 # Where nothing else is said, `weft` is to talk of the run beside this script, or else of the newest.
 if [ -z "${WEFT_STATE:-}" ] && [ -S "$here/.weft/control.sock" ]; then export WEFT_STATE=$here/.weft; fi
@@ -36,7 +44,7 @@ call() {
   shift 2
   printf '   %s> %s %s%s%s\n' "$cyan" "$method" "$gateway$path" "$(shown_options "$@")" "$plain"
   answer=$(curl --silent --show-error --max-time 15 --include --request "$method" "$gateway$path" "$@" | tr -d '\r') ||
-    stop_here "The gateway at $gateway does not answer. Is 'weft run $here' running?"
+    stop_here "The gateway at $gateway does not answer. $not_running"
   # What follows the last header block is the body.
   headers=${answer%%$'\n\n'*}
   body=${answer#*$'\n\n'}
@@ -92,12 +100,71 @@ find_weft() {
 }
 weft=$(find_weft)
 
-# The breaker of the gateway for product: the proxy says it at once, `weft status` with its next report.
+# ------------------------------------------------------------------------------------- what differs in a cluster, and not
+
+# Prints what the instances of a service, or of the gateway `public`, log: logs_of NAME apps|proxies.
+# Runs or ends product: stop_product, start_product.
+# What the gateway's proxy says of its breakers: gateway_breakers. What the mesh says of that for product: shown_breaker.
+
+if "$cluster"; then
+  not_running="Is the shop installed in the namespace $namespace, and in the mesh? See: kubectl get msvc,pods -n $namespace"
+  k() { kubectl --namespace "$namespace" "$@"; }
+  selector() { if [ "$1" = public ]; then echo weft.dev/gateway=public; else echo "weft.dev/microservice=$1"; fi; }
+  logs_of() { k logs --selector "$(selector "$1")" --container "$([ "$2" = apps ] && echo "$1" || echo weft-proxy)" --tail=-1; }
+  replicas=$(k get microservice product --output 'jsonpath={.spec.workload.replicas}')
+  scale_product() {
+    k patch microservice product --type merge --patch "{\"spec\":{\"workload\":{\"replicas\":$1}}}"
+  }
+  stop_command="kubectl patch microservice product … replicas: 0"
+  start_command="kubectl patch microservice product … replicas: ${replicas:-1}"
+  stop_product() {
+    scale_product 0
+    k wait --for=delete pod --selector "$(selector product)" --timeout=90s >/dev/null 2>&1 || true # they may be gone already
+  }
+  start_product() { scale_product "${replicas:-1}"; }
+  gateway_breakers() {
+    "$weft" proxy breakers "$(k get pods --selector "$(selector public)" --output 'jsonpath={.items[0].metadata.name}')" --namespace "$namespace"
+  }
+  status_command="kubectl get msvc product"
+  shown_breaker() { k get microservice product; }
+  is_open() { [ "$(k get microservice product --output 'jsonpath={.status.breaker.state}' | tr 'a-z-' 'A-Z_')" = OPEN ]; }
+  all_logged() { [ "$(kubectl get mesh default --output 'jsonpath={.spec.accessLog}')" = All ]; }
+  afterwards="kubectl get msvc -n $namespace, weft status -n $namespace"
+  patience=120
+  if [ -z "$gateway" ]; then
+    forwarded=$(mktemp)
+    k port-forward service/public :8080 >"$forwarded" &
+    trap 'kill %1 2>/dev/null; rm -f "$forwarded"' EXIT
+    for _ in $(seq 40); do
+      gateway=$(sed -n 's/^Forwarding from \(127[^ ]*\).*/http:\/\/\1/p' "$forwarded")
+      [ -z "$gateway" ] || break
+      sleep 0.25
+    done
+    [ -n "$gateway" ] || stop_here "kubectl forwards no port to the gateway. $not_running"
+  fi
+else
+  not_running="Is 'weft run $here' running?"
+  logs_of() { "$weft" logs "$1" "--$2"; }
+  stop_command="weft stop product" start_command="weft start product"
+  stop_product() { "$weft" stop product; }
+  start_product() { "$weft" start product; }
+  gateway_breakers() { "$weft" proxy breakers public-0; }
+  status_command="weft status"
+  shown_breaker() { "$weft" status | grep -E '^(CALLER|public-0 +shop/product:http)' || true; }
+  is_open() { "$weft" status | grep -qE '^public-0 +shop/product:http +OPEN'; }
+  all_logged() { :; } # mesh.yaml says so
+  afterwards="weft status, weft logs order"
+  patience=30
+fi
+
+# The breaker of the gateway for product: the proxy says it at once, the mesh with its next report.
 breaker_of_gateway() {
-  "$weft" proxy breakers public-0 | tr -d ' \n' | tr '{' '\n' | grep '"destination":"shop/product:http"' |
+  gateway_breakers | tr -d ' \n' | tr '{' '\n' | grep '"destination":"[a-z0-9-]*/product:http"' |
     grep -oiE '"state":"[a-z_-]+"' | sed 's/.*:"\(.*\)"/\1/' | tr 'a-z-' 'A-Z_'
 }
 breaker_is() { [ "$(breaker_of_gateway || true)" = "$1" ]; }
+# logged "PATTERN" NAME apps|proxies
+logged() { logs_of "$2" "$3" | grep -- "$1" >/dev/null; }
 
 printf '%sA tour of the shop behind %s%s\n' "$bold" "$gateway" "$plain"
 look "Three services in Rust, each with a proxy at its side; one gateway; PostgreSQL and Redis. They know nothing of TLS,"
@@ -149,8 +216,8 @@ call POST /api/products --header "Authorization: Bearer $token" \
   --json '{"name":"Free lunch","description":"There is none.","price":0,"currency":"EUR","stock":1}'
 expect_status 403 "a customer may not add products"
 wait_for 5 "the log of product's proxies names the rule: customers-change-nothing" \
-  sh -c "'$weft' logs product --proxies | grep -q customers-change-nothing"
-"$weft" logs product --proxies | grep customers-change-nothing | tail -n 1 |
+  logged customers-change-nothing product proxies
+logs_of product proxies | grep customers-change-nothing | tail -n 1 |
   grep -oE '"(path|status|peer_identity|reason|policy)":("[^"]*"|[0-9]+)' | tr '\n' ' ' | sed 's/^/   | /; s/$/\n/'
 
 step "Order more than there is"
@@ -159,34 +226,34 @@ call POST /api/orders --header "Authorization: Bearer $token" \
 expect_status 409 "the stock would go below zero; nothing was taken and no order was made"
 
 step "Follow the trace id through every hop"
-for hop in public-0.proxy order-0 order-0.proxy user-0 user-0.proxy; do
-  wait_for 5 "$hop knows $trace" sh -c "'$weft' logs $hop | grep -q $trace"
+hops=("order apps" "order proxies" "user apps" "user proxies" "product apps" "product proxies")
+if all_logged; then hops=("public proxies" "${hops[@]}"); else look "The gateway logs errors only: accessLog of the Mesh is not All."; fi
+for hop in "${hops[@]}"; do
+  read -r name which <<<"$hop"
+  wait_for 5 "$name, $which: it is in the log" logged "$trace" "$name" "$which"
 done
-wait_for 5 "an instance of product and its proxy know it too" \
-  sh -c "'$weft' logs product --apps | grep -q $trace && '$weft' logs product --proxies | grep -q $trace"
 look "No service sets up tracing; each passes on the header it got. With an OTLP endpoint in mesh.yaml these are spans."
 
 step "Stop product: the circuit breaker opens, and the last known products are served"
 call GET '/api/products?per_page=3'
 expect_status 200 "an answer that the gateway remembers"
-printf '   %s> weft stop product%s\n' "$cyan" "$plain"
-"$weft" stop product | sed 's/^/   < /'
+printf '   %s> %s%s\n' "$cyan" "$stop_command" "$plain"
+stop_product | sed 's/^/   < /'
 look "Requests for something that was never asked before have no remembered answer. They fail, and failures open the breaker:"
 for i in 1 2 3 4 5 6; do
   code=$(curl --silent --output /dev/null --max-time 15 --write-out '%{http_code}' "$gateway/api/products?query=never-asked-$i-$$")
   printf '   %s> GET /api/products?query=never-asked-%s%s  < %s\n' "$cyan" "$i" "$plain" "$code"
 done
 wait_for 10 "the breaker of the gateway for product is OPEN" breaker_is OPEN
-in_status() { "$weft" status | grep -qE '^public-0 +shop/product:http +OPEN'; }
-wait_for 15 "weft status shows it" in_status
-"$weft" status | grep -E '^(CALLER|public-0 +shop/product:http)' | sed 's/^/   | /' || true
+wait_for 15 "$status_command shows it" is_open
+shown_breaker | sed 's/^/   | /'
 call GET '/api/products?per_page=3'
 expect_status 200 "the products from before, while nothing runs that could answer"
 expect_in "$headers" '^x-weft-stale: *true' "the answer says that it is an old one (x-weft-stale)"
 
 step "Start product: HALF_OPEN, then CLOSED"
-printf '   %s> weft start product%s\n' "$cyan" "$plain"
-"$weft" start product | sed 's/^/   < /'
+printf '   %s> %s%s\n' "$cyan" "$start_command" "$plain"
+start_product | sed 's/^/   < /'
 look "After 'openFor' (10 s in product.yaml) the breaker lets single requests through to try."
 probe() {
   curl --silent --output /dev/null --max-time 15 "$gateway/api/products?query=probe-$RANDOM" || true
@@ -195,8 +262,8 @@ probe() {
   if [ "$now" != "${seen:-}" ]; then printf '   | breaker: %s\n' "$now" && seen=$now; fi
   [ "$now" = "$1" ]
 }
-wait_for 30 "trial requests are let through: HALF_OPEN" probe HALF_OPEN
-wait_for 30 "three of them succeeded: CLOSED" probe CLOSED
+wait_for "$patience" "trial requests are let through: HALF_OPEN" probe HALF_OPEN
+wait_for "$patience" "three of them succeeded: CLOSED" probe CLOSED
 call GET '/api/products?per_page=3'
 expect_status 200 "fresh products again"
 if printf '%s\n' "$headers" | grep -qi '^x-weft-stale'; then bad "still an old answer"; else good "no x-weft-stale"; fi
@@ -204,7 +271,7 @@ if printf '%s\n' "$headers" | grep -qi '^x-weft-stale'; then bad "still an old a
 # ---------------------------------------------------------------------------------------------------------------- the end
 
 if [ "$failures" -gt 0 ]; then
-  stop_here "$failures of the expectations above were not met. See: weft status, weft logs NAME."
+  stop_here "$failures of the expectations above were not met. See: $afterwards."
 fi
-printf '\n%s%sEverything is as promised.%s Go on with: weft status, weft logs order, and the manifests in %s.\n' \
-  "$bold" "$green" "$plain" "$here"
+printf '\n%s%sEverything is as promised.%s Go on with: %s, and the manifests in %s.\n' \
+  "$bold" "$green" "$plain" "$afterwards" "$here"

@@ -91,7 +91,7 @@ fn every_value_has_a_comment_a_schema_and_a_row_in_the_readme() {
 
 #[test]
 fn every_chart_has_the_version_of_the_command() {
-    for chart in ["weft", "weft-crds"] {
+    for chart in ["weft", "weft-crds", "shop"] {
         let chart: Value = serde_saphyr::from_str(&read(&format!("charts/{chart}/Chart.yaml"))).unwrap();
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
