@@ -17,6 +17,9 @@ pub struct Settings {
     /// Leave the tests' namespaces and the installation as they are in the end.
     #[arg(long, env = "WEFT_E2E_KEEP")]
     pub keep: bool,
+    /// Do not install anything: test what is there.
+    #[arg(long)]
+    pub as_is: bool,
     /// Tests at once, where they do not disturb each other.
     #[arg(long, env = "WEFT_E2E_JOBS", default_value_t = 4)]
     pub jobs: usize,
