@@ -7,6 +7,7 @@ use clap::Parser;
 
 /// What the suite is told.
 #[derive(Clone, Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what it holds")]
 #[command(name = "kind")]
 pub struct Settings {
     /// Run only tests whose name contains one of these. The installation then stays.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, LogParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -35,7 +35,11 @@ impl Space {
             "metadata": {"name": name, "labels": {INJECT: inject, "weft-e2e": "true"}},
         });
         cluster.apply("", &manifest.to_string()).await?;
-        Ok(Self { cluster: cluster.clone(), name: name.to_owned() })
+        let space = Self { cluster: cluster.clone(), name: name.to_owned() };
+        // Without it no pod is admitted, not even on trial.
+        let goal = Goal::named("the namespace has its default service account", "default", SOON);
+        until(&space.api::<ServiceAccount>(), goal, |seen| one(seen).map(drop)).await?;
+        Ok(space)
     }
 
     /// One that is there already.
