@@ -45,6 +45,7 @@ main() {
   shift
   [ $# -gt 0 ] || set -- "${NAMES[@]}"
   engine_up
+  registry_answers || say "no registry answers: images are made of this system's packages"
   version=$(workspace_version)
   local name
   for name in "$@"; do image "$name"; done

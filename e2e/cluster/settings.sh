@@ -45,12 +45,13 @@ locked() { (
   "$@"
 ); }
 
-# registry_answers: whether images can be had from a registry. WEFT_OFFLINE=1 or 0 says so without asking.
+# registry_answers: whether images can be had from a registry. WEFT_OFFLINE=1 or 0 says so without asking; what was asked
+# once is remembered there.
 registry_answers() {
-  case ${WEFT_OFFLINE:-} in
-    1) return 1 ;;
-    0) return 0 ;;
-  esac
-  # It names one image and fetches nothing. On a machine that reaches no registry the name is not found, which is quick.
-  timeout 10 docker manifest inspect "${KUBERNETES_IMAGES[-1]}" >/dev/null 2>&1
+  if [ -z "${WEFT_OFFLINE:-}" ]; then
+    # It names one image and fetches nothing. Where a registry cannot be reached its name is mostly not even found.
+    if timeout 10 docker manifest inspect "${KUBERNETES_IMAGES[-1]}" >/dev/null 2>&1; then WEFT_OFFLINE=0; else WEFT_OFFLINE=1; fi
+    export WEFT_OFFLINE
+  fi
+  [ "$WEFT_OFFLINE" = 0 ]
 }

@@ -8,7 +8,8 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-binaries=$1
+binaries=$(cd "$1" && pwd)
+export WEFT=$binaries/weft
 export WEFT_CLUSTER=weft-e2e KUBECONFIG=$root/dist/kubeconfig
 mkdir -p "$root/dist"
 
