@@ -2,7 +2,7 @@
 //! and says what happened or asks; nobody but the reconciler touches the world. The channel is bounded, so who says
 //! too much waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -41,8 +41,8 @@ pub(crate) enum Event {
     ForwardEnded(SessionId),
     /// A proxy wants to subscribe.
     Open(Box<Open>),
-    /// A proxy wants more destinations.
-    Want { stream: StreamId, destinations: BTreeSet<String> },
+    /// A proxy wants more destinations and addresses, and some no longer.
+    Want { stream: StreamId, wanted: Vec<String>, forget: Vec<String> },
     /// A pod with these labels asks for the Microservice that selects it.
     Injection { namespace: String, labels: BTreeMap<String, String>, answer: oneshot::Sender<Option<String>> },
     /// Someone asks what would be wrong or odd about an object.

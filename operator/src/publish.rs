@@ -4,10 +4,12 @@
 //! before the stream looks is seen once: slow proxies get the newest state, never a queue of old ones. Belongs to the
 //! reconciler's task alone, so nothing here is locked. Leaves out the protocol (`server/config`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use weft_api::names::Address;
+use weft_api::v1::resource::Body;
 use weft_api::v1::{Kind, Report, Resource};
 use weft_core::world::{InstanceRef, Name};
 
@@ -70,6 +72,7 @@ pub(crate) struct Subscription {
 pub(crate) struct Publish {
     own: HashMap<InstanceRef, Vec<Arc<Resource>>>,
     destinations: HashMap<String, Vec<Arc<Resource>>>,
+    addresses: HashMap<String, Arc<Resource>>,
     /// In the order of their opening: of two streams of one instance the later counts.
     streams: BTreeMap<StreamId, Stream>,
     /// Instances whose subscriptions were ended here.
@@ -82,6 +85,8 @@ pub(crate) struct Publish {
 struct Stream {
     instance: InstanceRef,
     wants: BTreeSet<String>,
+    /// Destinations that the addresses it wants lead to.
+    reached: BTreeSet<String>,
     target: watch::Sender<Option<Arc<Target>>>,
     progress: watch::Receiver<Progress>,
     stale: bool,
@@ -94,7 +99,8 @@ impl Publish {
         self.next += 1;
         let (target, target_seen) = watch::channel(None);
         let (progress_said, progress) = watch::channel(Progress::default());
-        self.streams.insert(id, Stream { instance, wants, target, progress, stale: true });
+        let reached = BTreeSet::new();
+        self.streams.insert(id, Stream { instance, wants, reached, target, progress, stale: true });
         Subscription { id, target: target_seen, progress: progress_said }
     }
 
@@ -105,12 +111,21 @@ impl Publish {
         self.closed.push(instance.clone());
     }
 
-    /// Adds destinations to what a stream wants.
-    pub(crate) fn want(&mut self, id: StreamId, names: impl IntoIterator<Item = String>) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            let before = stream.wants.len();
-            stream.wants.extend(names);
-            stream.stale |= stream.wants.len() > before;
+    /// Adds destinations and addresses to what a stream wants, and takes some out.
+    pub(crate) fn want(&mut self, id: StreamId, names: Vec<String>, forget: &[String]) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let before = stream.wants.len();
+        stream.wants.extend(names);
+        stream.stale |= stream.wants.len() > before;
+        for name in forget {
+            stream.stale |= stream.wants.remove(name);
+        }
+        if !forget.is_empty() {
+            let streams = &self.streams;
+            let wanted = |name: &String| streams.values().any(|stream| stream.wants.contains(name));
+            for name in forget.iter().filter(|name| !wanted(name)) {
+                self.addresses.remove(name);
+            }
         }
     }
 
@@ -120,10 +135,23 @@ impl Publish {
         instances.filter(|instance| !self.own.contains_key(instance)).cloned().collect()
     }
 
-    /// Destinations that a stream wants and that have not been compiled.
-    pub(crate) fn missing_destinations(&self) -> BTreeSet<String> {
-        let wanted = self.streams.values().flat_map(|stream| &stream.wants);
-        wanted.filter(|name| !self.destinations.contains_key(*name)).cloned().collect()
+    /// Addresses that a stream wants and that have not been compiled.
+    pub(crate) fn missing_addresses(&self) -> BTreeSet<String> {
+        let stale = self.streams.values().filter(|stream| stream.stale);
+        let wanted = stale.flat_map(|stream| &stream.wants).filter(|name| is_address(name));
+        wanted.filter(|name| !self.addresses.contains_key(*name)).cloned().collect()
+    }
+
+    /// Destinations that a stream wants, or that an address leads to which it wants, and that have not been compiled.
+    pub(crate) fn missing_destinations(&mut self) -> BTreeSet<String> {
+        let addresses = &self.addresses;
+        for stream in self.streams.values_mut().filter(|stream| stream.stale) {
+            stream.reached = stream.wants.iter().filter_map(|name| reached(addresses.get(name)?)).collect();
+        }
+        let stale = self.streams.values().filter(|stream| stream.stale);
+        let wanted = stale.flat_map(|stream| stream.wants.iter().chain(&stream.reached));
+        let known = |name: &String| is_address(name) || self.destinations.contains_key(name);
+        wanted.filter(|name| !known(name)).cloned().collect()
     }
 
     /// Instances of a service or gateway with a stream for which something has been compiled.
@@ -136,6 +164,11 @@ impl Publish {
         self.destinations.contains_key(destination)
     }
 
+    /// Whether this address has been compiled, because a stream wants it.
+    pub(crate) fn wants_address(&self, address: &str) -> bool {
+        self.addresses.contains_key(address)
+    }
+
     /// Sets what an instance is to hold of its own.
     pub(crate) fn put_own(&mut self, instance: &InstanceRef, resources: Vec<Resource>) {
         for stream in self.streams.values_mut().filter(|stream| stream.instance == *instance) {
@@ -146,10 +179,22 @@ impl Publish {
 
     /// Sets what there is to say of a destination; nothing: it does not exist.
     pub(crate) fn put_destination(&mut self, name: &str, resources: Vec<Resource>) {
-        for stream in self.streams.values_mut().filter(|stream| stream.wants.contains(name)) {
+        let concerned = |stream: &&mut Stream| stream.wants.contains(name) || stream.reached.contains(name);
+        for stream in self.streams.values_mut().filter(concerned) {
             stream.stale = true;
         }
         self.destinations.insert(name.to_owned(), resources.into_iter().map(Arc::new).collect());
+    }
+
+    /// Sets where an address leads.
+    pub(crate) fn put_address(&mut self, resource: Resource) {
+        if self.addresses.get(&resource.name).is_some_and(|known| known.version == resource.version) {
+            return;
+        }
+        for stream in self.streams.values_mut().filter(|stream| stream.wants.contains(&resource.name)) {
+            stream.stale = true;
+        }
+        self.addresses.insert(resource.name.clone(), Arc::new(resource));
     }
 
     /// Gives every stream concerned its new target.
@@ -157,7 +202,8 @@ impl Publish {
         for stream in self.streams.values_mut().filter(|stream| stream.stale) {
             let Some(own) = self.own.get(&stream.instance) else { continue };
             self.targets += 1;
-            let target = Target { number: self.targets, ..target(own, &self.destinations, &stream.wants) };
+            let held = held(own, &self.destinations, &self.addresses, stream);
+            let target = Target { number: self.targets, ..held };
             stream.target.send_replace(Some(Arc::new(target)));
             stream.stale = false;
         }
@@ -176,8 +222,10 @@ impl Publish {
         if ended.is_empty() {
             return ended;
         }
-        let used: BTreeSet<&String> = self.streams.values().flat_map(|stream| &stream.wants).collect();
+        let used = self.streams.values().flat_map(|stream| stream.wants.iter().chain(&stream.reached));
+        let used: HashSet<&String> = used.collect();
         self.destinations.retain(|name, _| used.contains(name));
+        self.addresses.retain(|name, _| used.contains(name));
         let streams = &self.streams;
         ended.retain(|instance| streams.values().all(|stream| stream.instance != *instance));
         for instance in &ended {
@@ -205,16 +253,31 @@ impl Publish {
     }
 }
 
-fn target(
+fn held(
     own: &[Arc<Resource>],
     destinations: &HashMap<String, Vec<Arc<Resource>>>,
-    wants: &BTreeSet<String>,
+    addresses: &HashMap<String, Arc<Resource>>,
+    stream: &Stream,
 ) -> Target {
     let known = |name: &String| destinations.get(name).map_or(&[] as &[_], Vec::as_slice);
-    let wanted = wants.iter().flat_map(known);
+    let wants = || stream.wants.iter().chain(&stream.reached);
+    let leads = stream.wants.iter().filter_map(|name| addresses.get(name));
+    let wanted = wants().flat_map(known).chain(leads);
     let resources = own.iter().chain(wanted).map(|resource| (Key::of(resource), Arc::clone(resource)));
-    let absent = wants.iter().filter(|name| known(name).is_empty()).cloned();
+    let absent = wants().filter(|name| !is_address(name) && known(name).is_empty()).cloned();
     Target { resources: resources.collect(), absent: absent.collect(), number: 0 }
+}
+
+fn is_address(name: &str) -> bool {
+    Address::parse(name).is_some()
+}
+
+/// The destination that an address leads to.
+fn reached(address: &Resource) -> Option<String> {
+    match &address.body {
+        Some(Body::Address(address)) if !address.destination.is_empty() => Some(address.destination.clone()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -244,7 +307,7 @@ mod tests {
         let subscription = publish.open(instance("order-0"), BTreeSet::new());
         assert_eq!(publish.missing_own(), BTreeSet::from([instance("order-0")]));
         publish.put_own(&instance("order-0"), vec![resource(Kind::Inbound, "self", "i1")]);
-        publish.want(subscription.id, ["shop/user:http".into(), "shop/ghost:http".into()]);
+        publish.want(subscription.id, vec!["shop/user:http".into(), "shop/ghost:http".into()], &[]);
         assert_eq!(publish.missing_destinations().len(), 2);
         publish.put_destination("shop/user:http", vec![resource(Kind::Endpoints, "shop/user:http", "e1")]);
         publish.put_destination("shop/ghost:http", vec![]);

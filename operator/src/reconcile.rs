@@ -159,8 +159,8 @@ impl Reconciler {
             Event::Forwarded { session, proxies } => self.take_forwarded(session, proxies),
             Event::ForwardEnded(session) => self.remote.ended(session, Instant::now()),
             Event::Open(open) => self.open(*open),
-            Event::Want { stream, destinations } => {
-                self.publish.want(stream, destinations);
+            Event::Want { stream, wanted, forget } => {
+                self.publish.want(stream, wanted, &forget);
                 self.fill();
             }
             // Who asks from here on may have gone away meanwhile.
@@ -193,6 +193,11 @@ impl Reconciler {
         for destination in &affected.destinations {
             if self.publish.wants(destination) {
                 self.publish.put_destination(destination, compile::destination(&self.world, destination));
+            }
+        }
+        for address in &affected.addresses {
+            if self.publish.wants_address(address) {
+                self.publish.put_address(compile::address(&self.world, address));
             }
         }
         self.fill();
@@ -228,6 +233,9 @@ impl Reconciler {
     fn fill(&mut self) {
         for instance in self.publish.missing_own() {
             self.compile_own(&instance);
+        }
+        for address in self.publish.missing_addresses() {
+            self.publish.put_address(compile::address(&self.world, &address));
         }
         for destination in self.publish.missing_destinations() {
             self.publish.put_destination(&destination, compile::destination(&self.world, &destination));

@@ -29,6 +29,7 @@ pub mod v1 {
                 Some(Body::Endpoints(_)) => Kind::Endpoints,
                 Some(Body::Routes(_)) => Kind::Routes,
                 Some(Body::Keys(_)) => Kind::Keys,
+                Some(Body::Address(_)) => Kind::Address,
                 None => Kind::Unspecified,
             }
         }

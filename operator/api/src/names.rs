@@ -1,6 +1,9 @@
 //! Names that more than one part must spell the same: ports, headers, ALPN, labels, well-known identities.
 //! A name used by one crate only stays in that crate.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 /// Outbound port of a proxy whose traffic is redirected.
 pub const PORT_OUTBOUND: u16 = 15001;
 /// Inbound port of a proxy whose traffic is redirected.
@@ -29,6 +32,9 @@ pub const ALPN_H2: &[u8] = b"h2";
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// Raw TCP between proxies.
 pub const ALPN_TCP: &[u8] = b"weft/tcp";
+
+/// Offered by every proxy beside what it speaks, never chosen: tells the mesh's TLS from an application's own.
+pub const ALPN_MESH: &[u8] = b"weft";
 
 /// Namespace of the operator.
 pub const SYSTEM_NAMESPACE: &str = "weft-system";
@@ -132,6 +138,45 @@ pub fn split_destination(name: &str) -> Option<(&str, &str, &str)> {
     all.iter().all(|part| !part.is_empty()).then_some((namespace, service, port))
 }
 
+/// What a proxy asks about where traffic is redirected, beside destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address<'a> {
+    /// A port of a service by its number, as an authority says it: `shop/user:80`.
+    Port {
+        /// Namespace.
+        namespace: &'a str,
+        /// Service.
+        service: &'a str,
+        /// Number of the service's port.
+        port: u16,
+    },
+    /// Where a connection was going before it was redirected: `10.96.3.4:80`, `[fd00::7]:80`.
+    Socket(SocketAddr),
+}
+
+impl<'a> Address<'a> {
+    /// Reads an address; none where this is the name of a destination (or nothing at all). Names of ports have a letter,
+    /// so the two never look alike.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        if let Ok(socket) = name.parse() {
+            return Some(Self::Socket(socket));
+        }
+        let (namespace, service, port) = split_destination(name)?;
+        let digits = port.bytes().all(|c| c.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| digits)?;
+        Some(Self::Port { namespace, service, port })
+    }
+}
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port { namespace, service, port } => write!(f, "{namespace}/{service}:{port}"),
+            Self::Socket(socket) => socket.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +188,17 @@ mod tests {
         assert_eq!(split_destination("user:grpc"), None);
         assert_eq!(split_destination("shop/user"), None);
         assert_eq!(split_destination("shop/user:"), None);
+    }
+
+    #[test]
+    fn addresses_are_told_from_destinations() {
+        for name in ["shop/user:80", "10.96.3.4:80", "[fd00::7]:80"] {
+            assert_eq!(Address::parse(name).map(|address| address.to_string()).as_deref(), Some(name));
+        }
+        for name in
+            ["shop/user:http", "shop/user:h2", "shop/user:+80", "shop/user:70000", "user:80", "10.96.3.4"]
+        {
+            assert_eq!(Address::parse(name), None, "{name}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! From the world to what each proxy gets.
 //!
 //! [`own`] is what concerns a proxy itself: its Proxy, its Inbound or Gateway, the keys and, at a gateway, everything
-//! its routes lead to. [`destination`] is what it needs to call one port of one service. Both are pure: the same world
+//! its routes lead to. [`destination`] is what it needs to call one port of one service, [`address`] says which one an
+//! address means. All are pure: the same world
 //! gives the same resources with the same versions, so that only what differs is sent. Which world change makes which
 //! of them differ says [`crate::world::Affected`]; what is wrong with the world says [`crate::validate`].
 
+pub mod address;
 pub mod attach;
 pub mod authentication;
 pub mod authorization;
@@ -50,6 +52,11 @@ pub fn destination(world: &World, name: &str) -> Vec<v1::Resource> {
         set.add(name, Body::Routes(routes));
     }
     set.into_resources()
+}
+
+/// Where an address leads; said of every address, also where nobody knows it.
+pub fn address(world: &World, name: &str) -> v1::Resource {
+    address::of(world, name)
 }
 
 fn service(world: &World, instance: &InstanceRef, set: &mut Set) {

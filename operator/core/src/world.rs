@@ -4,6 +4,7 @@
 //! [`Affected`] what may now compile or report differently, so that a push stays as small as the change. Which way a
 //! change came (a directory, a cluster) is not known here, and nothing is refused here: that is `validate`.
 
+pub mod address;
 pub mod affected;
 mod index;
 pub mod lookup;
@@ -32,6 +33,7 @@ use crate::instances::pod::Pod;
 use crate::instances::slice::Slice;
 use crate::render::Obstacle;
 use crate::status::Status;
+pub use address::Lead;
 pub use affected::Affected;
 pub use object::{InstanceRef, Name, Object, ObjectKind, ObjectRef};
 pub use route::RouteView;
@@ -50,6 +52,7 @@ pub struct World {
     pub(crate) grants: BTreeMap<Name, ReferenceGrant>,
     pub(crate) secrets: BTreeMap<Name, Secret>,
     pub(crate) services: BTreeMap<Name, Service>,
+    addresses: address::Index,
     pub(crate) classes: BTreeMap<Name, GatewayClass>,
     pub(crate) namespaces: BTreeMap<Name, Namespace>,
     /// Objects whose newest form cannot be read, with what is wrong with it. What is in force is an earlier form, if any.
@@ -235,7 +238,11 @@ impl World {
             Object::GrpcRoute(object) => drop(self.grpc_routes.insert(name, object)),
             Object::ReferenceGrant(object) => drop(self.grants.insert(name, object)),
             Object::Secret(object) => drop(self.secrets.insert(name, object)),
-            Object::Service(object) => drop(self.services.insert(name, Service::of(&object))),
+            Object::Service(object) => {
+                let new = Service::of(&object);
+                self.addresses.service(&name, self.services.get(&name), Some(&new));
+                self.services.insert(name, new);
+            }
             Object::GatewayClass(object) => drop(self.classes.insert(name, object)),
             Object::Namespace(object) => drop(self.namespaces.insert(name, object)),
         }
@@ -259,7 +266,10 @@ impl World {
             ObjectKind::GrpcRoute => drop(self.grpc_routes.remove(name)),
             ObjectKind::ReferenceGrant => drop(self.grants.remove(name)),
             ObjectKind::Secret => drop(self.secrets.remove(name)),
-            ObjectKind::Service => drop(self.services.remove(name)),
+            ObjectKind::Service => {
+                let old = self.services.remove(name);
+                self.addresses.service(name, old.as_ref(), None);
+            }
             ObjectKind::GatewayClass => drop(self.classes.remove(name)),
             ObjectKind::Namespace => drop(self.namespaces.remove(name)),
         }
@@ -303,7 +313,9 @@ impl World {
         } else {
             self.instances.insert(workload.clone(), new.clone())
         };
-        affected::by_instances(self, workload, &old.unwrap_or_default(), &new)
+        let old = old.unwrap_or_default();
+        self.addresses.instances(workload, &old, &new);
+        affected::by_instances(self, workload, &old, &new)
     }
 
     fn set_keys(&mut self, name: String, keys: v1::Keys) -> Affected {

@@ -20,6 +20,7 @@ use weft_core::world::{
 const NAMESPACES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 3] = ["x", "y", "gateway"];
 const GATEWAYS: [&str; 2] = ["gateway", "edge"];
+const CLUSTER_IPS: [&str; 2] = ["10.96.0.1", "10.96.0.2"];
 const PORTS: [(&str, u16); 2] = [("http", 80), ("grpc", 9090)];
 const PODS: [&str; 3] = ["0", "1", "2"];
 /// Sorts before all others, so it is applied last: after the form that stays in force.
@@ -63,6 +64,7 @@ proptest! {
 struct Seen {
     own: BTreeMap<InstanceRef, Vec<v1::Resource>>,
     destinations: BTreeMap<String, Vec<v1::Resource>>,
+    addresses: BTreeMap<String, v1::Resource>,
     statuses: BTreeMap<ObjectRef, Option<Status>>,
     homes: BTreeMap<Name, Option<Name>>,
 }
@@ -81,12 +83,17 @@ impl Seen {
                 destinations.insert(destination.clone(), compile::destination(world, &destination));
             }
         }
+        let addresses = addresses().into_iter().map(|name| {
+            let address = compile::address(world, &name);
+            (name, address)
+        });
+        let addresses = addresses.collect();
         let statuses = references().into_iter().map(|reference| {
             let status = status::of(world, &reference, NOW);
             (reference, status)
         });
         let homes = names(&PODS).into_iter().map(|pod| (pod.clone(), world.home(&pod).cloned()));
-        Self { own, destinations, statuses: statuses.collect(), homes: homes.collect() }
+        Self { own, destinations, addresses, statuses: statuses.collect(), homes: homes.collect() }
     }
 
     /// What differs although it was not said to.
@@ -101,10 +108,15 @@ impl Seen {
         let statuses = self.statuses.iter().filter(|(reference, old)| {
             new.statuses[*reference] != **old && !affected.resources.contains(reference)
         });
+        let addresses = self
+            .addresses
+            .iter()
+            .filter(|(name, old)| new.addresses[*name] != **old && !affected.addresses.contains(*name));
         let own = own.map(|(instance, _)| format!("own {instance}"));
+        let addresses = addresses.map(|(name, _)| format!("address {name}"));
         let destinations = destinations.map(|(name, _)| format!("destination {name}"));
         let statuses = statuses.map(|(reference, _)| format!("status {reference}"));
-        own.chain(destinations).chain(statuses).collect()
+        own.chain(destinations).chain(addresses).chain(statuses).collect()
     }
 }
 
@@ -123,6 +135,17 @@ fn references() -> Vec<ObjectRef> {
         all.extend(names(called).into_iter().map(|name| ObjectRef::new(kind, name)));
     }
     all
+}
+
+/// Every address that one of these worlds may know.
+fn addresses() -> Vec<String> {
+    let ports = [80, 90, 8080, 9090];
+    let by_number = names(&["x", "y", "gateway", "z"]).into_iter();
+    let by_number = by_number.flat_map(|name| ports.iter().map(move |port| format!("{name}:{port}")));
+    let services = CLUSTER_IPS.iter().flat_map(|ip| ports.iter().map(move |port| format!("{ip}:{port}")));
+    let ips = ["127.0.1.1", "127.0.1.2", "127.0.2.1", "127.0.2.2"].into_iter();
+    let instances = ips.flat_map(|ip| [80, 10080, 9090, 19090].map(|port| format!("{ip}:{port}")));
+    by_number.chain(services).chain(instances).collect()
 }
 
 /// What a change is about: of several about one thing only the last counts.
@@ -218,13 +241,14 @@ fn change(dice: &mut Dice, generation: i64, in_cluster: bool) -> Change {
 }
 
 fn object(dice: &mut Dice, generation: i64) -> Object {
-    let kind = dice.roll(12);
+    let kind = dice.roll(14);
     let name = match kind {
         0..=4 => dice.of(&SERVICES),
         5 | 6 => dice.of(&GATEWAYS),
         7 | 8 => dice.of(&["r", "s"]),
         9 => "r",
         10 => dice.of(&["secret", "grant"]),
+        12 | 13 => dice.of(&["x", "y", "z"]),
         _ => "default",
     };
     let mut meta = json!({"name": name, "generation": generation});
@@ -252,6 +276,7 @@ fn object(dice: &mut Dice, generation: i64) -> Object {
             let data = json!({"tls.crt": pem, "tls.key": key, "jwks.json": keys, "url": "redis://r"});
             Object::Secret(serde_json::from_value(json!({"metadata": meta, "stringData": data})).expect(read))
         }
+        12 | 13 => Object::Service(serde_json::from_value(with(service(dice))).expect(read)),
         _ => Object::Mesh(serde_json::from_value(with(mesh(dice))).expect(read)),
     }
 }
@@ -259,6 +284,20 @@ fn object(dice: &mut Dice, generation: i64) -> Object {
 fn uri(dice: &mut Dice) -> String {
     let service = dice.of(&SERVICES);
     format!("http://{service}.{}.svc/keys", dice.namespace())
+}
+
+fn service(dice: &mut Dice) -> Value {
+    let port = json!({
+        "name": dice.of(&["http", "grpc"]),
+        "port": dice.of(&[80, 90]),
+        "targetPort": if dice.often() { json!(dice.of(&[80, 9090])) } else { json!(dice.of(&["http", "grpc"])) },
+        "appProtocol": dice.of(&["http", "tcp", "other"]),
+    });
+    json!({
+        "clusterIP": dice.of(&["10.96.0.1", "10.96.0.2", "None"]),
+        "ports": [port],
+        "selector": {"app.kubernetes.io/name": dice.of(&["x", "y"])},
+    })
 }
 
 fn microservice(dice: &mut Dice) -> Value {

@@ -193,12 +193,12 @@ impl Session {
             }
             Some(Body::Nack(nack)) => self.take_nack(&nack),
             Some(Body::Want(want)) => {
-                self.wanted += want.destinations.len();
+                self.wanted = (self.wanted + want.destinations.len()).saturating_sub(want.forget.len());
                 if self.wanted > MAX_WANTED {
                     return Err(too_many());
                 }
-                let destinations = want.destinations.into_iter().collect();
-                let said = self.hub.say(Event::Want { stream: self.stream, destinations }).await;
+                let (stream, wanted, forget) = (self.stream, want.destinations, want.forget);
+                let said = self.hub.say(Event::Want { stream, wanted, forget }).await;
                 said.map_err(stopping)?;
             }
             Some(Body::Report(report)) => {

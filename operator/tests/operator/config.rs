@@ -68,6 +68,51 @@ async fn a_wanted_destination_comes_with_its_endpoints_and_routes() {
     assert_eq!(destination.mtls.unwrap().identities, ["spiffe://mesh.test/ns/shop/sa/user"]);
 }
 
+const USER_SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: user, namespace: shop}
+spec: {clusterIP: 10.96.0.9, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+fn lead(resource: &weft_api::v1::Resource) -> &str {
+    match &resource.body {
+        Some(Content::Address(address)) => &address.destination,
+        other => panic!("no address: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_address_brings_the_destination_it_leads_to_and_follows_it() {
+    let operator = Operator::of_shop().await;
+    let mut proxy = operator.proxy("order", 0).await;
+    proxy.want("10.96.0.9:80").await;
+    let unknown = proxy.until(Kind::Address, "10.96.0.9:80", |_| true).await;
+    assert_eq!(lead(&unknown), "");
+    operator.write("service.yaml", USER_SERVICE);
+    let known = proxy.until(Kind::Address, "10.96.0.9:80", |resource| !lead(resource).is_empty()).await;
+    assert_eq!(lead(&known), USER_HTTP);
+    proxy.until(Kind::Endpoints, USER_HTTP, |_| true).await;
+    operator.write_instances(&[instance("user", 0), instance("user", 1), instance("order", 0)]);
+    let both = proxy.until(Kind::Endpoints, USER_HTTP, |resource| addresses(resource).len() == 2).await;
+    assert_eq!(addresses(&both).len(), 2, "endpoints reached by an address alone are kept up to date");
+}
+
+#[tokio::test]
+async fn an_address_that_is_forgotten_is_taken_away_with_what_only_it_brought() {
+    let operator = Operator::of_shop().await;
+    let mut proxy = operator.proxy("order", 0).await;
+    proxy.want("shop/user:80").await;
+    proxy.until(Kind::Address, "shop/user:80", |_| true).await;
+    proxy.assert_quiet().await;
+    proxy.forget("shop/user:80").await;
+    let delta = proxy.next().await;
+    let mut gone: Vec<Kind> = delta.removals.iter().map(weft_api::v1::ResourceVersion::kind).collect();
+    gone.sort_unstable_by_key(|kind| *kind as i32);
+    assert_eq!(gone, [Kind::Destination, Kind::Endpoints, Kind::Routes, Kind::Address]);
+    assert!(delta.upserts.is_empty());
+}
+
 #[tokio::test]
 async fn a_changed_endpoint_is_one_small_delta() {
     let operator = Operator::of_shop().await;

@@ -233,7 +233,11 @@ impl Proxy {
     }
 
     pub(crate) async fn want(&self, destination: &str) {
-        self.say(Body::Want(Want { destinations: vec![destination.into()] })).await;
+        self.say(Body::Want(Want { destinations: vec![destination.into()], forget: Vec::new() })).await;
+    }
+
+    pub(crate) async fn forget(&self, name: &str) {
+        self.say(Body::Want(Want { destinations: Vec::new(), forget: vec![name.into()] })).await;
     }
 
     /// The next message or why there is none.
@@ -276,7 +280,7 @@ impl Proxy {
     /// Nothing more is due: what the operator sends next is the answer to a question asked now.
     pub(crate) async fn assert_quiet(&mut self) {
         self.questions += 1;
-        let nothing = format!("nowhere/nothing:{}", self.questions);
+        let nothing = format!("nowhere/nothing:n{}", self.questions);
         self.want(&nothing).await;
         let delta = self.next().await;
         let names: Vec<&str> = delta.removals.iter().map(|removal| removal.name.as_str()).collect();

@@ -280,7 +280,7 @@ fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
 }
 
 fn want(destinations: Vec<String>) -> Body {
-    Body::Want(v1::Want { destinations })
+    Body::Want(v1::Want { destinations, forget: Vec::new() })
 }
 
 async fn send(outgoing: &mpsc::Sender<ConfigRequest>, body: Body) -> Result<(), StreamError> {

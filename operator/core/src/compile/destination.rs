@@ -19,7 +19,7 @@ pub fn of(world: &World, workload: &Name, service: &Microservice, port: &Port) -
     let defaults = world.mesh().defaults.resilience.as_ref();
     let resilience = Resilience::effective(service.spec.resilience.as_ref(), defaults);
     Body::Destination(v1::Destination {
-        protocol: proxy::protocol(port).into(),
+        protocol: proxy::protocol(world, workload, port).into(),
         mtls: mtls(world, workload, service, port),
         timeout_ms: resilience.timeout.map(millis).unwrap_or_default(),
         connect_timeout_ms: millis(resilience.connect_timeout),

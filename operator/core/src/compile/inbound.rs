@@ -42,7 +42,7 @@ fn ports(world: &World, instance: &InstanceRef, service: &Microservice) -> Vec<v
         let app = addresses.map(|addresses| addresses.app.to_string());
         v1::InboundPort {
             name: port.name.clone(),
-            protocol: proxy::protocol(port).into(),
+            protocol: proxy::protocol(world, &instance.workload, port).into(),
             listen: listen.map(|addresses| addresses.peers.to_string()).unwrap_or_default(),
             app: app.unwrap_or_else(|| format!("127.0.0.1:{}", port.target())),
             port: port.port.into(),

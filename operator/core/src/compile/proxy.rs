@@ -10,7 +10,7 @@ use weft_crds::microservice::{AccessLog, Port, Protocol, Telemetry};
 
 use super::resource::Body;
 use crate::instances::Role;
-use crate::world::{InstanceRef, World};
+use crate::world::{InstanceRef, Name, World};
 
 /// The Proxy resource of an instance.
 pub fn of(world: &World, instance: &InstanceRef) -> Body {
@@ -39,15 +39,15 @@ fn outbound(world: &World, instance: &InstanceRef) -> Vec<v1::OutboundListener> 
         destination: destination.clone(),
         protocol: world
             .destination(destination)
-            .map_or(v1::Protocol::Unspecified, |(.., port)| protocol(port))
+            .map_or(v1::Protocol::Unspecified, |(service, _, port)| protocol(world, &service, port))
             .into(),
     };
     addresses.into_iter().flatten().map(listener).collect()
 }
 
 /// What is spoken on a port; what is not said is detected.
-pub(super) fn protocol(port: &Port) -> v1::Protocol {
-    match port.protocol {
+pub(super) fn protocol(world: &World, service: &Name, port: &Port) -> v1::Protocol {
+    match world.protocol(service, port) {
         Some(Protocol::Http) => v1::Protocol::Http,
         Some(Protocol::Http2) => v1::Protocol::Http2,
         Some(Protocol::Grpc) => v1::Protocol::Grpc,

@@ -9,6 +9,7 @@ use weft_api::{names, v1};
 use weft_crds::microservice::Microservice;
 
 use super::World;
+use super::address;
 use super::index::labels;
 use super::lookup::{accounts, jwks_of, key_hosts};
 use super::object::{InstanceRef, Name, ObjectKind, ObjectRef};
@@ -23,6 +24,8 @@ pub struct Affected {
     pub workloads: BTreeSet<Name>,
     /// Destinations whose resources (`compile::destination`) may differ.
     pub destinations: BTreeSet<String>,
+    /// Addresses that may lead elsewhere (`compile::address`).
+    pub addresses: BTreeSet<String>,
     /// Objects whose status (`status::of`) may differ.
     pub resources: BTreeSet<ObjectRef>,
 }
@@ -32,12 +35,14 @@ impl Affected {
     pub fn merge(&mut self, other: Self) {
         self.workloads.extend(other.workloads);
         self.destinations.extend(other.destinations);
+        self.addresses.extend(other.addresses);
         self.resources.extend(other.resources);
     }
 
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty() && self.destinations.is_empty() && self.resources.is_empty()
+        let Self { workloads, destinations, addresses, resources } = self;
+        workloads.is_empty() && destinations.is_empty() && addresses.is_empty() && resources.is_empty()
     }
 
     fn microservice(&mut self, name: Name) {
@@ -71,16 +76,19 @@ pub(super) fn by_object(world: &World, reference: &ObjectRef) -> Affected {
 pub(super) fn everything(world: &World) -> Affected {
     let workloads =
         world.microservices.keys().chain(world.gateways.keys()).chain(world.instances.keys()).cloned();
+    // How an instance is spoken to follows from the mode of mutual TLS.
+    let peers = world.instances().flat_map(|instance| instance.ports.values());
     Affected {
         workloads: workloads.collect(),
         destinations: world.destinations(),
+        addresses: peers.map(|addresses| addresses.peers.to_string()).collect(),
         resources: world.references(),
     }
 }
 
 fn by_microservice(world: &World, name: &Name) -> Affected {
-    let mut affected = callers_of(world, name);
-    affected.workloads.insert(name.clone());
+    let mut affected = called(world, name);
+    affected.addresses = world.addresses_of_microservice(name);
     affected.merge(naming(world, name));
     world.index.keyed_at.of(name).for_each(|user| affected.microservice(user.clone()));
     if let Some(service) = world.microservices.get(name) {
@@ -91,15 +99,23 @@ fn by_microservice(world: &World, name: &Name) -> Affected {
         }
         rivals(world, name, service).for_each(|rival| affected.microservice(rival.clone()));
     }
-    if !world.is_in_cluster() {
-        let listens =
-            |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));
-        for instance in world.instances().filter(listens) {
-            affected.workloads.insert(Name::new(&instance.namespace, &instance.service));
-        }
-    }
     let routes = world.routes_to(name).chain(world.routes_on_service(name));
     affected.resources.extend(routes.map(RouteView::reference));
+    affected
+}
+
+/// A service itself and all who call it.
+fn called(world: &World, name: &Name) -> Affected {
+    let mut affected = callers_of(world, name);
+    affected.workloads.insert(name.clone());
+    if world.is_in_cluster() {
+        // Nobody has a listener of his own for each destination there.
+        return affected;
+    }
+    let listens = |instance: &&Instance| instance.outbound.keys().any(|destination| is_of(destination, name));
+    for instance in world.instances().filter(listens) {
+        affected.workloads.insert(Name::new(&instance.namespace, &instance.service));
+    }
     affected
 }
 
@@ -178,14 +194,14 @@ fn by_grant(world: &World, namespace: &str) -> Affected {
     affected
 }
 
-/// A Service says what the ports of the Microservice of its name speak.
+/// A Service says where its addresses lead, and what the ports of the Microservice of its name speak.
 fn by_service(world: &World, name: &Name) -> Affected {
     let mut affected = Affected::default();
     if world.microservices.contains_key(name) {
-        affected.merge(callers_of(world, name));
-        affected.workloads.insert(name.clone());
+        affected.merge(called(world, name));
         affected.microservice(name.clone());
     }
+    affected.addresses.extend(world.addresses_of_service(name));
     if world.gateways.contains_key(name) {
         affected.gateway(name.clone());
     }
@@ -270,6 +286,7 @@ pub(super) fn by_instances(
         affected.merge(callers_of(world, workload));
         affected.merge(naming(world, workload));
     }
+    affected.addresses.extend(address::of_instances(old, new));
     affected.microservice(workload.clone());
     affected.gateway(workload.clone());
     // The breakers of instances that came or went count, or count no more.

@@ -69,7 +69,10 @@ fn the_example_shop_has_nothing_wrong() {
 /// Files of a case that are not as expected.
 fn check(case: &Path) -> Vec<String> {
     let world = world(case);
-    let outputs = [("config.yaml", config(&world)), ("status.yaml", statuses(&world))];
+    let mut outputs = vec![("config.yaml", config(&world)), ("status.yaml", statuses(&world))];
+    if let Some(asked) = read::<Vec<String>>(&case.join("asked.json")) {
+        outputs.push(("addresses.yaml", addresses(&world, &asked)));
+    }
     let differ = outputs.into_iter().filter_map(|(name, value)| {
         let path = case.join(name);
         let text = serde_saphyr::to_string(&value).unwrap();
@@ -214,6 +217,19 @@ fn config(world: &World) -> Value {
         })
         .collect();
     json!({"destinations": called, "fetch": wanted, "own": own})
+}
+
+/// Where each address leads, empty where nobody in the mesh is there.
+fn addresses(world: &World, asked: &[String]) -> Value {
+    let lead = |name: &String| match compile::address(world, name).body {
+        Some(v1::resource::Body::Address(v1::Address { destination, endpoint, meshed })) => {
+            let only = if meshed { "only" } else { "only, in plain text," };
+            let endpoint = if endpoint.is_empty() { endpoint } else { format!(" ({only} {endpoint})") };
+            Value::String(format!("{destination}{endpoint}"))
+        }
+        other => panic!("{name}: {other:?}"),
+    };
+    asked.iter().map(|name| (name.clone(), lead(name))).collect()
 }
 
 /// Every instance, and one called `any` of each workload that has none.
