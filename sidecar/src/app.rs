@@ -175,7 +175,7 @@ impl Control {
             shared.tasks.spawn("configuration", client::run(Arc::clone(shared), asks, finish.clone()));
         }
         let mut listeners = Listeners::new(shared, Arc::clone(&self.lanes));
-        let ports = control::open(shared, finish).await;
+        let ports = control::open(shared, finish);
         let followed = listeners.follow(&shared.config.load());
         drop(opened.send((ports, followed)));
         self.run(listeners).await;

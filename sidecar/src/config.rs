@@ -13,12 +13,12 @@ pub mod snapshot;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::drain::Tasks;
 use crate::policy::fallback::Cache;
@@ -27,12 +27,15 @@ use crate::reject::{Reason, Reject};
 use crate::settings::{Mode, Settings};
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::TlsMaterial;
-use snapshot::{Destination, Snapshot};
+use snapshot::{Address, Destination, Snapshot};
 
 /// Destinations asked for and not yet sent on to the operator; more than this at once is a misbehaving application.
 const WANTED_QUEUE: usize = 1024;
 /// How long a request waits for a destination's configuration.
 const WANTED_DEADLINE: Duration = Duration::from_secs(5);
+/// How long after it went away the operator is still waited for to say where an address leads. A moment's break is
+/// waited out; while it is gone for longer nothing that is not known already hangs.
+const GONE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Shared by all threads of one proxy.
 #[derive(Debug)]
@@ -53,12 +56,16 @@ pub struct Shared {
     pub tasks: Tasks,
     /// Listeners by name (`inbound/http`, `outbound/shop/user:grpc`, `gateway/web`, `admin`) and where they are bound.
     pub bound: watch::Sender<Arc<HashMap<String, SocketAddr>>>,
+    /// Whether every listener that the configuration asks for is open.
+    listening: AtomicBool,
     /// Requests in flight, all workers.
     pub active_requests: AtomicU32,
     /// Accepted connections open, all workers.
     pub open_connections: AtomicU32,
     published: watch::Sender<u64>,
     certified: watch::Sender<u64>,
+    /// Since when there is no configuration stream; none while there is one.
+    gone: watch::Sender<Option<Instant>>,
     wanted: mpsc::Sender<Arc<str>>,
 }
 
@@ -80,10 +87,12 @@ impl Shared {
             global_limits: GlobalLimits::default(),
             tasks,
             bound: watch::Sender::default(),
+            listening: AtomicBool::new(false),
             active_requests: AtomicU32::new(0),
             open_connections: AtomicU32::new(0),
             published: watch::Sender::new(0),
             certified: watch::Sender::new(0),
+            gone: watch::Sender::new(Some(Instant::now())),
             wanted,
         };
         (Arc::new(shared), asks)
@@ -119,6 +128,16 @@ impl Shared {
         self.certified.subscribe()
     }
 
+    /// Says whether every listener is open.
+    pub fn listening(&self, all: bool) {
+        self.listening.store(all, Ordering::Relaxed);
+    }
+
+    /// Whether every listener that the configuration asks for is open.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
     /// Whether it may be sent traffic: configured, certified, not draining.
     pub fn is_ready(&self) -> bool {
         let configured = self.config.load().configured();
@@ -134,13 +153,65 @@ impl Shared {
         }
     }
 
+    /// Where an address leads; none where nobody says so in time. Asks the operator where the snapshot does not hold it.
+    pub async fn address(&self, name: &str) -> Result<Option<Address>, Reject> {
+        if let Some(address) = self.config.load().addresses.get(name) {
+            return Ok(Some(address.clone()));
+        }
+        let (mut published, mut gone) = (self.published(), self.gone.subscribe());
+        match self.ask(name) {
+            Err(reject) if reject.reason == Reason::UnknownDestination => return Ok(None),
+            asked => asked?,
+        }
+        let asked = Instant::now();
+        loop {
+            if let Some(address) = self.config.load().addresses.get(name) {
+                return Ok(Some(address.clone()));
+            }
+            let since = *gone.borrow_and_update();
+            let patience = asked + WANTED_DEADLINE;
+            let until = since.map_or(patience, |since| patience.min(since + GONE_DEADLINE));
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return Err(Reason::Draining.into()) },
+                changed = gone.changed() => if changed.is_err() { return Err(Reason::Draining.into()) },
+                () = sleep_until(until) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits until the proxy has been told who it is: nothing passes before.
+    pub async fn configured(&self) -> Result<(), Reject> {
+        let mut published = self.published();
+        let configured = published.wait_for(|_| self.config.load().configured());
+        match timeout(WANTED_DEADLINE, configured).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Reason::Draining.into()),
+            Err(_) => Err(Reason::NotReady.into()),
+        }
+    }
+
+    /// Says whether there is a configuration stream.
+    pub fn connected(&self, connected: bool) {
+        self.telemetry.metrics.config.connected.set(i64::from(connected));
+        self.gone.send_if_modified(|gone| {
+            let changed = gone.is_some() == connected;
+            if changed {
+                *gone = (!connected).then(Instant::now);
+            }
+            changed
+        });
+    }
+
+    fn ask(&self, name: &str) -> Result<(), Reject> {
+        self.wanted.try_send(name.into()).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Reason::NotReady.into(),
+            mpsc::error::TrySendError::Closed(_) => Reason::UnknownDestination.into(),
+        })
+    }
+
     async fn want(&self, name: &str) -> Result<Arc<Destination>, Reject> {
         let published = self.published();
-        match self.wanted.try_send(name.into()) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(Reason::NotReady.into()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Reason::UnknownDestination.into()),
-        }
+        self.ask(name)?;
         let arrives = self.arrives(name, published);
         timeout(WANTED_DEADLINE, arrives).await.unwrap_or_else(|_| Err(Reason::NotReady.into()))
     }

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::admin;
 use crate::config::Shared;
 use crate::health::{health, metrics};
-use crate::pages::{Page, serve};
+use crate::net::listen::bind;
+use crate::pages::{Site, serve};
 
 /// A port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -24,23 +25,23 @@ pub struct PortError {
 }
 
 /// Opens the three ports and serves them until told to finish.
-pub async fn open(shared: &Arc<Shared>, finish: &CancellationToken) -> Result<(), PortError> {
+pub fn open(shared: &Arc<Shared>, finish: &CancellationToken) -> Result<(), PortError> {
     let settings = &shared.settings;
-    let ports: [(&'static str, SocketAddr, Page); 3] = [
-        ("admin", settings.admin_addr, admin),
-        ("health", settings.health_addr, health),
-        ("metrics", settings.metrics_addr, metrics),
+    let ports: [(&'static str, SocketAddr, Site); 3] = [
+        ("admin", settings.admin_addr, Site::Pages(admin)),
+        ("health", settings.health_addr, Site::Health(health)),
+        ("metrics", settings.metrics_addr, Site::Pages(metrics)),
     ];
-    for (name, address, page) in ports {
+    for (name, address, site) in ports {
         let failed = |source| PortError { name, address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = bind(address).and_then(TcpListener::from_std).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         shared.bound.send_modify(|all| {
             let mut with: HashMap<_, _> = HashMap::clone(all);
             with.insert(name.to_owned(), bound);
             *all = Arc::new(with);
         });
-        shared.tasks.spawn(name, serve(listener, Arc::clone(shared), page, finish.clone()));
+        shared.tasks.spawn(name, serve(listener, Arc::clone(shared), site, finish.clone()));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn health(shared: &Shared, ask: &Ask) -> Answer {
             Some(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n")),
         },
         "/live" => text(StatusCode::OK, "live\n"),
-        _ => text(StatusCode::NOT_FOUND, "/ready or /live\n"),
+        _ => text(StatusCode::NOT_FOUND, "/ready, /live or /probe/<container>/<probe>\n"),
     }
 }
 
@@ -62,6 +62,8 @@ fn missing(shared: &Shared) -> Option<&'static str> {
         Some("no configuration yet")
     } else if !shared.is_ready() {
         Some("starting")
+    } else if !shared.is_listening() {
+        Some("not listening yet")
     } else {
         None
     }
@@ -83,7 +85,7 @@ mod tests {
 
     fn ask(method: Method, path: &str) -> Ask {
         let request = Request::builder().method(method).uri(path).body(Bytes::new()).unwrap();
-        Ask { peer: "127.0.0.1:1".parse().unwrap(), request }
+        Ask { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap(), request }
     }
 
     fn shared() -> std::sync::Arc<Shared> {

@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use weft_api::spiffe::SpiffeId;
 use weft_api::v1::{MtlsMode, Protocol};
 
-use crate::config::snapshot::InboundPort;
+use crate::config::snapshot::{InboundConfig, InboundPort};
 use crate::cx::ConnCx;
 use crate::http::serve::{self, Http};
 use crate::net::redirect::original_destination;
@@ -53,22 +53,63 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, 
 
 /// Serves a redirected connection: the port is the one it was sent to.
 pub async fn serve_redirected(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr) {
-    let Ok(original) = original_destination(&stream) else { return };
+    let original = match original_destination(&stream) {
+        Ok(original) => original,
+        Err(_) if address.ip().is_loopback() => return serve_own(worker, stream, address).await,
+        Err(error) => return debug!(%error, peer = %address, "connection to the inbound port itself closed"),
+    };
+    if worker.shared.settings.is_own(original.port()) {
+        return debug!(port = original.port(), peer = %address, "connection to a port of the proxy closed");
+    }
     let config = worker.shared.config.load_full();
     let Some(inbound) = &config.inbound else { return };
-    let known = inbound.ports.iter().find(|port| port.app.port() == original.port());
-    let port = match known {
-        Some(port) => Arc::clone(port),
+    let port = port_at(inbound, worker.shared.settings.app_address(original));
+    serve_port(worker, stream, address, port).await;
+}
+
+/// The port of the workload whose application listens there.
+fn port_at(inbound: &InboundConfig, app: SocketAddr) -> Arc<InboundPort> {
+    match inbound.ports.iter().find(|port| port.app.port() == app.port()) {
+        Some(port) if port.app == app => Arc::clone(port),
+        Some(port) => {
+            let InboundPort { name, protocol, port, .. } = &**port;
+            Arc::new(InboundPort {
+                name: Arc::clone(name),
+                protocol: *protocol,
+                listen: None,
+                app,
+                port: *port,
+            })
+        }
         // A port the service does not declare: raw bytes, under the same rules of mutual TLS and authorization.
         None => Arc::new(InboundPort {
             name: "undeclared".into(),
             protocol: Protocol::Tcp,
             listen: None,
-            app: SocketAddr::new([127, 0, 0, 1].into(), original.port()),
-            port: original.port(),
+            app,
+            port: app.port(),
         }),
+    }
+}
+
+/// Serves a connection that this proxy made to itself, because its own workload was chosen as the endpoint of a call: the
+/// kernel redirects nothing of ours, so the TLS server name says which port is meant.
+async fn serve_own(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr) {
+    let (config, material) = (worker.shared.config.load_full(), worker.shared.identity.load_full());
+    let (Some(inbound), Some(material)) = (&config.inbound, material) else { return };
+    let limit = worker.shared.settings.client_header_timeout;
+    let opened = match open(stream, (MtlsMode::Strict, Protocol::Tcp), &material, limit).await {
+        Ok(opened) => opened,
+        Err(error) => return refused(worker, address, &error),
     };
-    serve_port(worker, stream, address, port).await;
+    let Opened::Tls { stream, identity, inside } = opened else { return };
+    let named = stream.server_name().and_then(|name| name.split('.').next());
+    let Some(port) = named.and_then(|name| inbound.port(name)).map(Arc::clone) else { return };
+    let Ok(slot) = inbound.limits.connection() else { return };
+    let conn = ConnCx { peer: address, identity, port: port.port, tls: true };
+    let peer = peer(worker, conn, (port, slot), MtlsMode::Strict);
+    drop((config, material));
+    serve_peer(worker, stream, Some(inside), peer).await;
 }
 
 async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, port: Arc<InboundPort>) {
@@ -80,7 +121,7 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
         Err(reject) => return metrics.rejected(Direction::Inbound, reject.reason),
     };
     let limit = worker.shared.settings.client_header_timeout;
-    let opened = match open(stream, inbound.mtls, &material, limit).await {
+    let opened = match open(stream, (inbound.mtls, port.protocol), &material, limit).await {
         Ok(opened) => opened,
         Err(error) => return refused(worker, address, &error),
     };
@@ -88,25 +129,28 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
         Opened::Tls { stream, identity, inside } => (stream, identity, Some(inside)),
         Opened::Plain(stream) => (Stream::Plain(stream), None, None),
     };
-    let peer = Peer {
-        metrics: metrics.peer(Direction::Inbound, &service(identity.as_deref())),
-        conn: Arc::new(ConnCx { peer: address, identity, port: port.port, tls: inside.is_some() }),
-        port,
-        refused: inside.is_none() && matches!(inbound.mtls, MtlsMode::Strict),
-        _slot: slot,
-    };
+    let conn = ConnCx { peer: address, identity, port: port.port, tls: inside.is_some() };
+    let peer = peer(worker, conn, (port, slot), inbound.mtls);
     // What is in use now must not be kept alive by a connection that lasts.
     drop((config, material));
     serve_peer(worker, stream, inside, peer).await;
+}
+
+fn peer(worker: &Worker, conn: ConnCx, (port, slot): (Arc<InboundPort>, Slot), mode: MtlsMode) -> Peer {
+    Peer {
+        metrics: worker.shared.telemetry.metrics.peer(Direction::Inbound, &service(conn.identity.as_deref())),
+        refused: !conn.tls && matches!(mode, MtlsMode::Strict),
+        conn: Arc::new(conn),
+        port,
+        _slot: slot,
+    }
 }
 
 async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>, peer: Peer) {
     let http = match (inside, &stream) {
         (Some(Inside::H2), _) => Some(Http::Two),
         (Some(Inside::Http1), _) => Some(Http::One),
-        (None, Stream::Plain(plain)) if peer.port.protocol != Protocol::Tcp => {
-            serve::begin(worker, plain).await
-        }
+        (None, Stream::Plain(plain)) if is_http(plain, &peer).await => serve::begin(worker, plain).await,
         (Some(Inside::Tcp) | None, _) => return tcp::handle(worker, stream, &peer).await,
     };
     let Some(speaks) = http else { return };
@@ -114,6 +158,15 @@ async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>,
     let handler = |request, head| http::handle(Rc::clone(worker), Rc::clone(&peer), request, head);
     if let Err(error) = serve::serve(worker, stream, speaks, handler).await {
         serve::count_failure(worker, Direction::Inbound, &error);
+    }
+}
+
+/// Whether plain bytes are HTTP, by declaration or, where nothing is declared, by how they begin.
+async fn is_http(stream: &TcpStream, peer: &Peer) -> bool {
+    match peer.port.protocol {
+        Protocol::Tcp => false,
+        Protocol::Unspecified => serve::is_http(stream).await,
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => true,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod operator;
 pub mod outbound;
 pub mod pages;
 pub mod policy;
+pub mod probe;
 pub mod rate_limit_redis;
 pub mod reject;
 pub mod settings;

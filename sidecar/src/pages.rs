@@ -1,5 +1,5 @@
 //! The small HTTP/1.1 server of the control plane, under admin, health and metrics. Answers are made at once from what
-//! is in memory; clients that are many, slow or large are cut off, so that nobody can hold the control plane up.
+//! is in memory, but for the application's health checks (`probe`); clients that are many, slow or large are cut off, so that nobody can hold the control plane up.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::config::Shared;
+use crate::net::redirect::canonical;
 
 const MAX_CONNECTIONS: usize = 64;
 const MAX_BODY: usize = 4096;
@@ -37,17 +38,31 @@ pub type Answer = Response<Full<Bytes>>;
 /// Makes the answers of one port from what the proxy shares.
 pub type Page = fn(&Shared, &Ask) -> Answer;
 
+/// What is served on one port.
+#[derive(Clone, Copy, Debug)]
+pub enum Site {
+    /// Answers from memory only.
+    Pages(Page),
+    /// These, and checks of the application under [`PROBE`].
+    Health(Page),
+}
+
+/// Under this path the application's health checks are made.
+const PROBE: &str = "/probe/";
+
 /// A request whose body has been read.
 #[derive(Debug)]
 pub struct Ask {
     /// Who asks.
     pub peer: SocketAddr,
+    /// The address it asked at.
+    pub local: SocketAddr,
     /// What is asked.
     pub request: Request<Bytes>,
 }
 
 /// Serves the page on this port until told to finish.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, page: Page, finish: CancellationToken) {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, site: Site, finish: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -66,16 +81,18 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, page: Page, finis
         let (shared, finish) = (Arc::clone(&shared), finish.clone());
         let tasks = shared.tasks.clone();
         tasks.spawn("page", async move {
-            tokio::select! { () = converse(stream, peer, &shared, page) => {}, () = finish.cancelled() => {} }
+            tokio::select! { () = converse(stream, peer, &shared, site) => {}, () = finish.cancelled() => {} }
             drop(place);
         });
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, shared: &Shared, page: Page) {
+async fn converse(stream: TcpStream, peer: SocketAddr, shared: &Shared, site: Site) {
+    let Ok(local) = stream.local_addr() else { return };
+    let local = canonical(local);
     let service = service_fn(|request| async move {
         let answer = match read(request).await {
-            Ok(request) => page(shared, &Ask { peer, request }),
+            Ok(request) => site.answer(shared, &Ask { peer, local, request }).await,
             Err(status) => text(status, "the request's body cannot be read\n"),
         };
         Ok::<_, Infallible>(answer)
@@ -84,6 +101,17 @@ async fn converse(stream: TcpStream, peer: SocketAddr, shared: &Shared, page: Pa
     server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         debug!(%peer, %error, "connection to the control plane ended");
+    }
+}
+
+impl Site {
+    async fn answer(self, shared: &Shared, ask: &Ask) -> Answer {
+        match (self, ask.request.uri().path().strip_prefix(PROBE)) {
+            (Self::Health(_), Some(probe)) if reads(ask.request.method()) => {
+                Box::pin(shared.settings.probes.ask(probe, ask.local.ip())).await
+            }
+            (Self::Pages(page) | Self::Health(page), _) => page(shared, ask),
+        }
     }
 }
 

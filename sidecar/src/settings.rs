@@ -1,11 +1,14 @@
 //! Every setting of the proxy, once: flag, environment variable, default, meaning. Nothing else reads the environment.
 //! What changes while it runs comes by configuration, not from here.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+
+use crate::probe::Probes;
 
 /// Weft's proxy: mutual TLS, JWT, authorization, resilience, rate limits and telemetry beside every instance.
 #[derive(Clone, Debug, Parser)]
@@ -28,7 +31,7 @@ pub struct Settings {
     pub instance: String,
 
     /// Operator's gRPC address, `host:port`.
-    #[arg(long, env = "WEFT_OPERATOR", default_value = "operator.weft-system.svc:15012")]
+    #[arg(long, env = "WEFT_OPERATOR", default_value = "weft-operator.weft-system.svc:15012")]
     pub operator: String,
 
     /// File with the roots of the mesh (PEM); waited for until it exists.
@@ -48,11 +51,11 @@ pub struct Settings {
     pub admin_addr: SocketAddr,
 
     /// Readiness and liveness.
-    #[arg(long, env = "WEFT_HEALTH_ADDR", default_value = "0.0.0.0:15021")]
+    #[arg(long, env = "WEFT_HEALTH_ADDR", default_value = "[::]:15021")]
     pub health_addr: SocketAddr,
 
     /// Prometheus metrics.
-    #[arg(long, env = "WEFT_METRICS_ADDR", default_value = "0.0.0.0:15090")]
+    #[arg(long, env = "WEFT_METRICS_ADDR", default_value = "[::]:15090")]
     pub metrics_addr: SocketAddr,
 
     /// Where redirected outbound traffic arrives; unset: explicit listeners only.
@@ -62,6 +65,16 @@ pub struct Settings {
     /// Where redirected inbound traffic arrives; unset: explicit listeners only.
     #[arg(long, env = "WEFT_INBOUND_ADDR")]
     pub inbound_addr: Option<SocketAddr>,
+
+    /// Where redirected inbound traffic goes on to: `original`, the address it was sent to, or `loopback`, for an
+    /// application that listens on 127.0.0.1 only.
+    #[arg(long, env = "WEFT_APP_ADDRESS", value_enum, default_value_t)]
+    pub app_address: AppAddress,
+
+    /// Health checks of the application that `/probe/<container>/<probe>` on the health port makes: JSON, by
+    /// `<container>/<probe>`.
+    #[arg(long, env = "WEFT_PROBES", default_value = "{}", value_parser = Probes::parse)]
+    pub probes: Probes,
 
     /// User the proxy runs as: its own traffic is not redirected.
     #[arg(long, env = "WEFT_UID", default_value_t = 1337)]
@@ -74,6 +87,14 @@ pub struct Settings {
     /// Destination ports that are not redirected, separated by commas.
     #[arg(long, env = "WEFT_EXCLUDE_OUTBOUND", value_delimiter = ',')]
     pub exclude_outbound: Vec<u16>,
+
+    /// Destinations that are not redirected, as CIDRs separated by commas: `10.0.0.0/8,fd00::/8`.
+    #[arg(long, env = "WEFT_EXCLUDE_CIDRS", value_delimiter = ',', value_parser = cidr)]
+    pub exclude_outbound_cidrs: Vec<Cidr>,
+
+    /// Users whose traffic is not redirected, separated by commas.
+    #[arg(long, env = "WEFT_EXCLUDE_UIDS", value_delimiter = ',')]
+    pub exclude_uids: Vec<u32>,
 
     /// Worker threads; 0: one per CPU.
     #[arg(long, env = "WEFT_WORKERS", default_value_t = 0)]
@@ -109,6 +130,31 @@ pub enum Mode {
     Init,
 }
 
+/// Where the application is, seen from the proxy of a redirected connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AppAddress {
+    /// Where the connection was sent to.
+    #[default]
+    Original,
+    /// On the loopback address.
+    Loopback,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Its first address, or any in it.
+    pub address: IpAddr,
+    /// Bits that all its addresses share.
+    pub bits: u8,
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self::parse_from(["weft-proxy"])
@@ -127,6 +173,23 @@ impl Settings {
             drain_deadline: Duration::from_secs(5),
             ..Self::default()
         }
+    }
+
+    /// Whether this is a port of the proxy itself, which nobody reaches through it.
+    pub fn is_own(&self, port: u16) -> bool {
+        let data = [self.outbound_addr, self.inbound_addr].into_iter().flatten();
+        let pages = [self.admin_addr, self.health_addr, self.metrics_addr];
+        data.chain(pages).any(|address| address.port() == port)
+    }
+
+    /// Where the application is for a connection that was sent to this address.
+    pub fn app_address(&self, original: SocketAddr) -> SocketAddr {
+        let ip = match (self.app_address, original.ip()) {
+            (AppAddress::Original, ip) => ip,
+            (AppAddress::Loopback, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (AppAddress::Loopback, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, original.port())
     }
 
     /// Worker threads to start.
@@ -154,6 +217,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(invalid)
 }
 
+/// `10.0.0.0/8`, `fd00::/8`; an address alone is the range of it alone.
+fn cidr(text: &str) -> Result<Cidr, String> {
+    let invalid = || format!("`{text}` is no range of addresses: write 10.0.0.0/8, fd00::/8 or one address");
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.trim().parse().map_err(|_| invalid())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Ok(most), |bits| bits.trim().parse().map_err(|_| invalid()))?;
+    if bits > most { Err(invalid()) } else { Ok(Cidr { address, bits }) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -163,6 +236,16 @@ mod tests {
     #[test]
     fn the_table_is_consistent() {
         Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_of_addresses_are_checked() {
+        let shown = |text: &str| cidr(text).map(|cidr| cidr.to_string());
+        assert_eq!(shown("10.0.0.0/8").as_deref(), Ok("10.0.0.0/8"));
+        assert_eq!(shown(" fd00::1").as_deref(), Ok("fd00::1/128"));
+        for text in ["", "10.0.0.0/33", "10.0/8", "fd00::/129", "db.shop.svc", "10.0.0.0/-1"] {
+            assert!(cidr(text).is_err_and(|error| error.contains(text)), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use weft_api::names::{ALPN_H2, ALPN_HTTP1, ALPN_TCP};
+use weft_api::names::{ALPN_H2, ALPN_HTTP1, ALPN_MESH, ALPN_TCP};
 use weft_api::spiffe::SpiffeId;
 use weft_api::tls::{
     ClientAuth, Identity, TlsError, client_config, peer_identity, provider, server_config, validity,
@@ -50,8 +50,8 @@ impl TlsMaterial {
             not_after,
             strict: Arc::new(server_config(&identity, ClientAuth::Required, &alpn)?),
             permissive: Arc::new(server_config(&identity, ClientAuth::Optional, &alpn)?),
-            http1: Arc::new(client_config(&identity, &[ALPN_HTTP1])?),
-            h2: Arc::new(client_config(&identity, &[ALPN_H2])?),
+            http1: Arc::new(client_config(&identity, &[ALPN_HTTP1, ALPN_MESH])?),
+            h2: Arc::new(client_config(&identity, &[ALPN_H2, ALPN_MESH])?),
             tcp: Arc::new(client_config(&identity, &[ALPN_TCP])?),
             identity,
         })

@@ -53,6 +53,7 @@ fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -
         request = request.header(*name, *value);
     }
     Ask {
+        local: "127.0.0.1:15000".parse().unwrap(),
         peer: "127.0.0.1:9".parse().unwrap(),
         request: request.body(Bytes::from_static(body.as_bytes())).unwrap(),
     }

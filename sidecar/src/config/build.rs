@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
-    Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer, Origin,
-    OutboundListener, ParsedKeys, ProxyConfig, Resources, Roots, Snapshot, Sources,
+    Address, Addresses, Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer,
+    Origin, OutboundListener, ParsedKeys, Pinned, ProxyConfig, Resources, Roots, Snapshot, Sources,
 };
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
@@ -49,6 +49,7 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
     let inbound = builder.inbound();
     let gateway = builder.gateway();
     let destinations = builder.destinations();
+    let addresses = builder.addresses();
     let Builder { keys, errors, .. } = builder;
     if !errors.is_empty() {
         return Err(errors);
@@ -60,9 +61,8 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
     for destination in destinations.values() {
         destination.adopt();
     }
-    let hosts = hosts(&resources);
     let unknown = previous.unknown.iter().filter(|name| !destinations.contains_key(*name)).cloned().collect();
-    Ok(Snapshot { proxy, inbound, gateway, destinations, hosts, unknown, keys, resources })
+    Ok(Snapshot { proxy, inbound, gateway, destinations, addresses, unknown, keys, resources })
 }
 
 struct Builder<'a> {
@@ -173,6 +173,17 @@ impl Builder<'_> {
         all
     }
 
+    fn addresses(&mut self) -> Arc<Addresses> {
+        let mut all = Addresses::new();
+        for ((_, name), resource) in self.resources {
+            let Some(Body::Address(address)) = &resource.body else { continue };
+            let made = self.keep(Kind::Address, name, lead(address));
+            all.extend(made.map(|made| (name.as_str().into(), made)));
+        }
+        let previous = &self.previous.addresses;
+        if all == **previous { Arc::clone(previous) } else { Arc::new(all) }
+    }
+
     fn sources(&self, name: &str, spec: &v1::Destination) -> Sources {
         Sources {
             spec: self.resource(Kind::Destination, name),
@@ -248,15 +259,15 @@ fn destination(
     })
 }
 
-fn hosts(resources: &Resources) -> HashMap<Box<str>, Vec<Arc<str>>> {
-    let mut hosts: HashMap<Box<str>, Vec<Arc<str>>> = HashMap::new();
-    for ((_, name), resource) in resources {
-        let Some(Body::Destination(spec)) = &resource.body else { continue };
-        for host in &spec.hosts {
-            hosts.entry(host.as_str().into()).or_default().push(name.as_str().into());
-        }
-    }
-    hosts
+fn lead(spec: &v1::Address) -> Result<Address, Wrong> {
+    let pinned = match spec.endpoint.as_str() {
+        "" => None,
+        text => Some(Pinned { address: address(text, "endpoint")?, meshed: spec.meshed }),
+    };
+    Ok(Address {
+        destination: (!spec.destination.is_empty()).then(|| spec.destination.as_str().into()),
+        pinned,
+    })
 }
 
 fn proxy_config(proxy: &v1::Proxy) -> Result<ProxyConfig, Wrong> {

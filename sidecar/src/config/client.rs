@@ -4,7 +4,7 @@
 //! While the operator is gone, traffic goes on over the last good snapshot; what is asked for meanwhile is asked again
 //! with the next Hello. Leaves out what a delta means (`apply.rs`) and what a report says (`report.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
-use weft_api::names::ALPN_H2;
+use weft_api::names::{self, ALPN_H2};
 use weft_api::tls::{TlsError, client_config};
 use weft_api::v1::config_client::ConfigClient;
 use weft_api::v1::config_request::Body;
@@ -38,8 +38,11 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Reports of breaker changes come no closer than this.
 const REPORT_GAP: Duration = Duration::from_millis(200);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Destinations one proxy may ask for; the operator ends a stream that asks for more than 4096.
+/// Destinations and addresses one proxy may ask for; the operator ends a stream that asks for more than 4096.
 const MAX_WANTED: usize = 4000;
+/// Addresses beyond which the oldest ones are forgotten that lead nowhere in the mesh: an application that calls half the
+/// internet must not use up what it may ask for.
+const MAX_ADDRESSES: usize = 1024;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +72,14 @@ impl From<tonic::Status> for StreamError {
 
 /// Keeps the stream up until told to finish. `asks` yields the destinations that requests wait for.
 pub async fn run(shared: Arc<Shared>, asks: mpsc::Receiver<Arc<str>>, finish: CancellationToken) {
-    let client = Client { reporter: Reporter::default(), wanted: BTreeSet::new(), shared, asks };
+    let client = Client {
+        reporter: Reporter::default(),
+        wanted: BTreeSet::new(),
+        addresses: VecDeque::new(),
+        forget: Vec::new(),
+        shared,
+        asks,
+    };
     tokio::select! {
         () = client.keep_up() => {}
         () = finish.cancelled() => {}
@@ -82,6 +92,10 @@ struct Client {
     reporter: Reporter,
     /// Destinations asked for since the start, the ones that do not exist included.
     wanted: BTreeSet<String>,
+    /// The addresses among them, the oldest first.
+    addresses: VecDeque<String>,
+    /// Addresses to be said to the operator that they are not wanted any more.
+    forget: Vec<String>,
 }
 
 impl Client {
@@ -100,7 +114,7 @@ impl Client {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            self.shared.telemetry.metrics.config.connected.set(0);
+            self.shared.connected(false);
             if lived {
                 backoff.reset();
                 failing = false;
@@ -139,7 +153,7 @@ impl Client {
     async fn stream(&mut self, lived: &mut bool) -> Result<Infallible, StreamError> {
         let (outgoing, mut deltas) = self.subscribe().await?;
         *lived = true;
-        self.shared.telemetry.metrics.config.connected.set(1);
+        self.shared.connected(true);
         info!(operator = self.shared.settings.operator, "configuration stream is up");
         let moved = Arc::clone(&self.shared.telemetry.metrics.breaker_moved);
         let draining = self.shared.tasks.draining();
@@ -187,6 +201,8 @@ impl Client {
         while let Ok(name) = self.asks.try_recv() {
             self.note(&name);
         }
+        // What this stream does not ask for, it need not forget.
+        self.forget.clear();
         let snapshot = self.shared.config.load();
         let version = |((kind, name), resource): (&(Kind, String), &Arc<v1::Resource>)| ResourceVersion {
             kind: (*kind).into(),
@@ -217,7 +233,7 @@ impl Client {
                 self.shared.publish(snapshot);
                 send(outgoing, Body::Ack(v1::Ack { nonce })).await?;
                 let new: Vec<String> = needed.into_iter().filter(|name| self.note(name)).collect();
-                if new.is_empty() { Ok(()) } else { send(outgoing, want(new)).await }
+                self.want(new, outgoing).await
             }
             Err(errors) => {
                 self.shared.telemetry.metrics.config.rejected.inc();
@@ -241,7 +257,19 @@ impl Client {
                 new.push(name.to_string());
             }
         }
-        if new.is_empty() { Ok(()) } else { send(outgoing, want(new)).await }
+        self.want(new, outgoing).await
+    }
+
+    async fn want(
+        &mut self,
+        destinations: Vec<String>,
+        outgoing: &mpsc::Sender<ConfigRequest>,
+    ) -> Result<(), StreamError> {
+        if destinations.is_empty() {
+            return Ok(());
+        }
+        let forget = std::mem::take(&mut self.forget);
+        send(outgoing, Body::Want(v1::Want { destinations, forget })).await
     }
 
     /// Remembers that this destination is wanted. True: it must still be asked for.
@@ -253,7 +281,26 @@ impl Client {
             warn!(name, "more than {MAX_WANTED} destinations are asked for; this one is not");
             return false;
         }
+        if names::Address::parse(name).is_some() {
+            self.note_address(name);
+        }
         self.wanted.insert(name.to_owned())
+    }
+
+    /// Remembers an address, and forgets the oldest one that leads nowhere where there are too many.
+    fn note_address(&mut self, name: &str) {
+        self.addresses.push_back(name.to_owned());
+        if self.addresses.len() <= MAX_ADDRESSES {
+            return;
+        }
+        let config = self.shared.config.load();
+        let leads =
+            |name: &String| config.addresses.get(name.as_str()).is_some_and(|a| a.destination.is_some());
+        let oldest = self.addresses.iter().position(|name| !leads(name));
+        if let Some(name) = oldest.and_then(|at| self.addresses.remove(at)) {
+            self.wanted.remove(&name);
+            self.forget.push(name);
+        }
     }
 
     /// A report is left out while the operator is slow to read; the next one carries its sums.
@@ -277,10 +324,6 @@ fn needed(snapshot: &Snapshot) -> BTreeSet<String> {
         }
     }
     names
-}
-
-fn want(destinations: Vec<String>) -> Body {
-    Body::Want(v1::Want { destinations, forget: Vec::new() })
 }
 
 async fn send(outgoing: &mpsc::Sender<ConfigRequest>, body: Body) -> Result<(), StreamError> {

@@ -35,8 +35,9 @@ pub struct Snapshot {
     pub gateway: Option<Arc<GatewayConfig>>,
     /// Destinations asked for so far, by name (`shop/user:grpc`).
     pub destinations: HashMap<Arc<str>, Arc<Destination>>,
-    /// Destinations by authority (lower case, without port).
-    pub hosts: HashMap<Box<str>, Vec<Arc<str>>>,
+    /// Addresses asked for so far. The very same map as before where none of them has changed, so that a connection can
+    /// tell whether what it found still holds.
+    pub addresses: Arc<Addresses>,
     /// Destinations asked for that the operator says do not exist.
     pub unknown: HashSet<Arc<str>>,
     /// Keys of token issuers by name, with the resource they were parsed from.
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub resources: Resources,
 }
 
+/// Where addresses lead, by the names they were asked under (`shop/user:80`, `10.96.3.4:80`).
+pub type Addresses = HashMap<Box<str>, Address>;
 /// Resources by kind and name.
 pub type Resources = HashMap<(v1::Kind, String), Arc<v1::Resource>>;
 /// Key sets by name.
@@ -263,6 +266,24 @@ impl Destination {
             peer
         })
     }
+}
+
+/// Where an address leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Address {
+    /// The destination; none where the mesh does not know the address.
+    pub destination: Option<Arc<str>>,
+    /// Where the address is that of one instance, this one alone.
+    pub pinned: Option<Pinned>,
+}
+
+/// The one endpoint that an address stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whether it is spoken to over mutual TLS.
+    pub meshed: bool,
 }
 
 /// Who must be at the other end.

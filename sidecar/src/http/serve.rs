@@ -39,6 +39,8 @@ const MAX_STREAMS: u32 = 1024;
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long a silent client is waited for where the protocol is not declared.
+const DETECT: Duration = Duration::from_secs(1);
 /// For the first byte of a connection that is accepted during a drain.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -200,6 +202,15 @@ pub async fn sniff(stream: &TcpStream) -> std::io::Result<Http> {
         // A preface in pieces: peeking again at once would spin, so let others run.
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Whether an undeclared connection begins like HTTP; not, where it waits for the server to speak first.
+pub async fn is_http(stream: &TcpStream) -> bool {
+    let mut first = [0; 24];
+    let Ok(Ok(count)) = timeout(DETECT, stream.peek(&mut first)).await else { return false };
+    let seen = first.get(..count).unwrap_or_default();
+    let method = seen.split(|&byte| byte == b' ').next().unwrap_or_default();
+    !method.is_empty() && method.len() < seen.len() && method.iter().all(u8::is_ascii_uppercase)
 }
 
 /// Counts what hyper refused by itself: malformed and oversized heads.

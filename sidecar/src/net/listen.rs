@@ -2,7 +2,7 @@
 //! unchanged listener is left alone, and closing one leaves its accepted connections alone.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,12 +11,15 @@ use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::redirect::canonical;
 use super::worker::{Accepted, Lane, dispatch};
 use crate::config::Shared;
 use crate::config::snapshot::{OutboundListener, Snapshot};
 use crate::drain::Tasks;
 
 const BACKLOG: i32 = 4096;
+/// What Linux says where IPv6 is switched off.
+const EAFNOSUPPORT: i32 = nix::errno::Errno::EAFNOSUPPORT as i32;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -94,6 +97,7 @@ impl Listeners {
             }
         }
         self.publish();
+        self.shared.listening(result.is_ok() && snapshot.configured());
         result
     }
 
@@ -162,11 +166,26 @@ fn wanted(shared: &Shared, snapshot: &Snapshot) -> HashMap<String, Wanted> {
     all
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+/// Binds a listener; one for both families takes IPv4 alone where the system has no IPv6.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let every = |ip: IpAddr| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match bind_exactly(address) {
+        Err(error) if every(address.ip()) && error.raw_os_error() == Some(EAFNOSUPPORT) => {
+            bind_exactly(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        bound => bound,
+    }
+}
+
+fn bind_exactly(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        // Whatever the system's default is: `[::]` means both families.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -178,7 +197,10 @@ async fn accept(listener: TcpListener, lanes: Arc<[Lane]>, entry: Entry) {
         let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
         match accepted {
             // Linux hands TCP_NODELAY down from the listener.
-            Ok((stream, peer)) => dispatch(&lanes, Accepted { stream, peer, entry: entry.clone() }).await,
+            Ok((stream, peer)) => {
+                let accepted = Accepted { stream, peer: canonical(peer), entry: entry.clone() };
+                dispatch(&lanes, accepted).await;
+            }
             Err(error) => {
                 warn!(%error, "connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;

@@ -18,6 +18,16 @@ pub enum Stream {
     Connected(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The server name that a TLS client asked for.
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Accepted(stream) => stream.get_ref().1.server_name(),
+            Self::Plain(_) | Self::Connected(_) => None,
+        }
+    }
+}
+
 macro_rules! each {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {

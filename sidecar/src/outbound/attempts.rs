@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use weft_api::v1::Protocol;
 
 use super::routes::Routed;
-use crate::config::snapshot::Destination;
+use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
 use crate::http::deadline;
@@ -37,6 +37,7 @@ const NEVER: Duration = Duration::from_hours(24);
 struct Run<'a> {
     worker: &'a Rc<Worker>,
     destination: &'a Arc<Destination>,
+    pinned: Option<Pinned>,
     cx: &'a mut RequestCx,
     outgoing: Outgoing,
     deadline: Instant,
@@ -78,7 +79,9 @@ pub async fn run(
     }
     let outgoing = Outgoing::new(request, body, keep);
     let attempt_timeout = routed.attempt_timeout;
-    let mut run = Run { worker, destination, cx, outgoing, deadline, attempt_timeout, tried: Vec::new() };
+    let pinned = routed.pinned;
+    let mut run =
+        Run { worker, destination, pinned, cx, outgoing, deadline, attempt_timeout, tried: Vec::new() };
     let Answered { answer, connection, picked, permit } = run.until_answered().await?;
     let destination = Arc::clone(destination);
     let judge = worker.clone();
@@ -108,7 +111,8 @@ impl Run<'_> {
                 made: self.cx.attempts,
                 outcome: ended.outcome,
                 replayable: self.outgoing.is_whole() && !self.outgoing.is_upgrade(),
-                others: self.destination.balancer.has_others(&self.tried, Instant::now()),
+                others: self.pinned.is_none()
+                    && self.destination.balancer.has_others(&self.tried, Instant::now()),
             };
             match self.destination.retry.decide(&attempt, rand::random()) {
                 Next::Elsewhere => {}
@@ -183,6 +187,9 @@ impl Run<'_> {
 
     fn pick(&self, now: Instant) -> Result<Picked, Reject> {
         let balancer = &self.destination.balancer;
+        if let Some(pinned) = self.pinned {
+            return Ok(balancer.pinned(pinned, now));
+        }
         let key = balancer.key(self.outgoing.headers(), self.cx.client_ip);
         let ask = Ask { key, random: rand::random(), tried: &self.tried };
         balancer

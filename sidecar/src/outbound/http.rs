@@ -7,10 +7,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::attempts;
-use super::destination::{Found, To, find};
+use super::destination::{Found, Way, find};
 use super::forward::forward;
-use super::routes::{self, Routed, Way};
-use crate::config::snapshot::Destination;
+use super::routes::{self, Routed};
+use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
@@ -26,7 +26,7 @@ use crate::telemetry::Direction;
 pub async fn handle(
     worker: Rc<Worker>,
     conn: Arc<ConnCx>,
-    to: Rc<To>,
+    way: Rc<Way>,
     request: Request<Incoming>,
     head: Head,
 ) -> Response<Body> {
@@ -37,10 +37,10 @@ pub async fn handle(
     request.upgrade = upgrade;
     let found = match refused {
         Some(reject) => Err(reject),
-        None => find(&worker, &config, &to, &cx.host).await,
+        None => find(&worker, &config, &way, &cx.host).await,
     };
     let metrics = match &found {
-        Ok(Found::Known(known)) => {
+        Ok(Found::Known(known, _)) => {
             Arc::clone(known.metrics(Direction::Outbound, &worker.shared.telemetry.metrics))
         }
         Ok(Found::Outside(_)) => worker.shared.telemetry.metrics.peer(Direction::Outbound, "outside"),
@@ -52,25 +52,29 @@ pub async fn handle(
         Ok(Found::Outside(address)) => {
             attempts::pass_through(&worker, address, exchange.cx(), (request, body)).await
         }
-        Ok(Found::Known(destination)) => steps(&worker, destination, exchange.cx(), request, body).await,
+        Ok(Found::Known(destination, pinned)) => {
+            steps(&worker, (destination, pinned), exchange.cx(), request, body).await
+        }
     };
     exchange.finish(answer)
 }
 
 async fn steps(
     worker: &Rc<Worker>,
-    destination: Arc<Destination>,
+    (destination, pinned): (Arc<Destination>, Option<Pinned>),
     cx: &mut RequestCx,
     mut request: Inward,
     body: Incoming,
 ) -> Result<Response<Body>, Reject> {
-    let way = match select(&destination, cx, &request) {
+    // Whoever calls one instance by its own address means that one: routes are for those who call the service.
+    let selected = if pinned.is_some() { None } else { select(&destination, cx, &request) };
+    let followed = match selected {
         Some(selected) => routes::follow(worker, selected, cx, &mut request).await?,
-        None => Way::To(Routed::straight(destination)),
+        None => routes::Way::To(Routed::straight(destination, pinned)),
     };
-    match way {
-        Way::Answer(redirection) => Ok(routes::redirect(redirection, cx)),
-        Way::To(routed) => forward(worker, &routed, cx, request, body).await,
+    match followed {
+        routes::Way::Answer(redirection) => Ok(routes::redirect(redirection, cx)),
+        routes::Way::To(routed) => forward(worker, &routed, cx, request, body).await,
     }
 }
 

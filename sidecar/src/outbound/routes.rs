@@ -9,7 +9,7 @@ use http::header::{HOST, LOCATION};
 use http::uri::Uri;
 use http::{HeaderValue, Response};
 
-use crate::config::snapshot::Destination;
+use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
 use crate::http::answer::put_request_id;
 use crate::http::body::Body;
@@ -33,6 +33,8 @@ pub enum Way {
 pub struct Routed {
     /// Where the request goes.
     pub destination: Arc<Destination>,
+    /// The one endpoint that is meant, where the caller named one.
+    pub pinned: Option<Pinned>,
     /// For the whole request.
     pub timeout: Option<Duration>,
     /// For one attempt.
@@ -43,8 +45,8 @@ pub struct Routed {
 
 impl Routed {
     /// Straight to a destination, without a route.
-    pub fn straight(destination: Arc<Destination>) -> Self {
-        Self { timeout: destination.timeout, destination, attempt_timeout: None, answered_by: None }
+    pub fn straight(destination: Arc<Destination>, pinned: Option<Pinned>) -> Self {
+        Self { timeout: destination.timeout, destination, pinned, attempt_timeout: None, answered_by: None }
     }
 
     /// Edits an answer as the route and its backend say.
@@ -95,6 +97,7 @@ pub async fn follow(
     Ok(Way::To(Routed {
         timeout: route.timeout.or(destination.timeout),
         attempt_timeout: route.backend_timeout,
+        pinned: None,
         answered_by: Some((Arc::clone(&route), index.unwrap_or_default())),
         destination,
     }))

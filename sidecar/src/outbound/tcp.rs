@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::attempts::target;
-use super::destination::{Found, To, find};
-use crate::config::snapshot::Destination;
+use super::destination::{Found, Way, find};
+use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::ConnCx;
 use crate::net::copy::{Raw, copy};
 use crate::net::stream::Stream;
@@ -22,12 +22,12 @@ use crate::upstream::connect::{CONNECT_TIMEOUT, Speaks, Target, connect};
 const ATTEMPTS: usize = 3;
 
 /// Serves one raw connection of the application.
-pub async fn handle(worker: &Rc<Worker>, stream: Stream, conn: &Arc<ConnCx>, to: &To) {
+pub async fn handle(worker: &Rc<Worker>, stream: Stream, conn: &Arc<ConnCx>, way: &Way) {
     let config = worker.shared.config.load_full();
-    let found = find(worker, &config, to, "").await;
+    let found = find(worker, &config, way, "").await;
     let metrics = &worker.shared.telemetry.metrics;
     let metrics = match &found {
-        Ok(Found::Known(known)) => Arc::clone(known.metrics(Direction::Outbound, metrics)),
+        Ok(Found::Known(known, _)) => Arc::clone(known.metrics(Direction::Outbound, metrics)),
         Ok(Found::Outside(_)) => metrics.peer(Direction::Outbound, "outside"),
         Err(_) => metrics.peer(Direction::Outbound, "unknown"),
     };
@@ -42,10 +42,10 @@ pub async fn handle(worker: &Rc<Worker>, stream: Stream, conn: &Arc<ConnCx>, to:
 
 async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, found: Found) -> Result<(), Reject> {
     match found {
-        Found::Known(destination) => {
+        Found::Known(destination, pinned) => {
             raw.destination = Some(Arc::clone(&destination.name));
             let _slot = destination.limits.connection()?;
-            join(worker, raw, stream, &destination).await
+            join(worker, raw, stream, (&destination, pinned)).await
         }
         Found::Outside(address) => {
             let name = Arc::from("outside");
@@ -69,13 +69,15 @@ async fn join(
     worker: &Rc<Worker>,
     raw: &mut Raw,
     stream: Stream,
-    destination: &Destination,
+    (destination, pinned): (&Destination, Option<Pinned>),
 ) -> Result<(), Reject> {
     let mut tried = Vec::new();
     loop {
         let started = Instant::now();
         let ask = Ask { key: None, random: rand::random(), tried: &tried };
-        let picked = destination.balancer.pick(&ask, started).ok_or(Reason::NoEndpoints)?;
+        let pinned_to = pinned.map(|pinned| destination.balancer.pinned(pinned, started));
+        let picked =
+            pinned_to.or_else(|| destination.balancer.pick(&ask, started)).ok_or(Reason::NoEndpoints)?;
         raw.endpoint = Some(picked.endpoint().address());
         let connected = connect(&worker.shared, target(destination, picked.endpoint()), Speaks::Tcp).await;
         let now = Instant::now();
@@ -93,7 +95,7 @@ async fn join(
             outlier.record(picked.endpoint().ejection(), Outcome::ConnectFailed, now, peers);
         }
         tried.push(picked.index());
-        if tried.len() >= ATTEMPTS || !destination.balancer.has_others(&tried, now) {
+        if pinned.is_some() || tried.len() >= ATTEMPTS || !destination.balancer.has_others(&tried, now) {
             return Err(Reject::from(&error));
         }
     }

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use weft_api::names::{ALPN_H2, ALPN_TCP};
+use weft_api::names::{ALPN_H2, ALPN_MESH, ALPN_TCP};
 use weft_api::spiffe::SpiffeId;
 use weft_api::tls::{TlsError, peer_identity};
-use weft_api::v1::MtlsMode;
+use weft_api::v1::{MtlsMode, Protocol};
 
 use super::TlsMaterial;
 use crate::net::stream::Stream;
 
 /// First byte of a TLS record with a handshake (RFC 8446, section 5.1); no HTTP method begins with it.
-const HANDSHAKE: u8 = 0x16;
+pub const HANDSHAKE: u8 = 0x16;
+/// Larger than any `ClientHello` there is.
+const MAX_HELLO: usize = 16 << 10;
 /// How long a silent client on a permissive port is given to begin TLS before it is taken for plain text.
 const SILENCE: Duration = Duration::from_millis(250);
 
@@ -65,10 +68,11 @@ pub enum AcceptError {
     Identity(#[source] TlsError),
 }
 
-/// Opens an accepted connection as `mode` asks.
+/// Opens an accepted connection as `mode` asks. Where bytes are passed as they are, the application's own TLS is too, as
+/// long as plain text would be.
 pub async fn open(
     stream: TcpStream,
-    mode: MtlsMode,
+    (mode, protocol): (MtlsMode, Protocol),
     material: &TlsMaterial,
     limit: Duration,
 ) -> Result<Opened, AcceptError> {
@@ -76,6 +80,9 @@ pub async fn open(
         MtlsMode::Disabled => return Ok(Opened::Plain(stream)),
         MtlsMode::Permissive => {
             if !is_tls(&stream, SILENCE).await.unwrap_or(Ok(false))? {
+                return Ok(Opened::Plain(stream));
+            }
+            if matches!(protocol, Protocol::Tcp | Protocol::Unspecified) && !is_mesh(&stream, limit).await {
                 return Ok(Opened::Plain(stream));
             }
             &material.permissive
@@ -95,6 +102,57 @@ async fn is_tls(stream: &TcpStream, limit: Duration) -> Option<Result<bool, Acce
     let mut first = [0];
     let peeked = timeout(limit, stream.peek(&mut first)).await.ok()?;
     Some(peeked.map(|count| count == 1 && first == [HANDSHAKE]).map_err(AcceptError::Closed))
+}
+
+/// Whether the TLS that begins here is the mesh's, by the names that its proxies offer; not, where it does not say so in
+/// time. Nothing is consumed.
+async fn is_mesh(stream: &TcpStream, limit: Duration) -> bool {
+    let mut seen = vec![0; MAX_HELLO];
+    let look = async {
+        loop {
+            let count = stream.peek(&mut seen).await.ok()?;
+            match hello(seen.get(..count)?) {
+                Hello::Whole(mesh) => return Some(mesh),
+                Hello::Broken => return None,
+                Hello::Partial if count == 0 || count == MAX_HELLO => return None,
+                // Peeking again at once would spin, so let others run.
+                Hello::Partial => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    timeout(limit, look).await.ok().flatten().unwrap_or(false)
+}
+
+/// What the first bytes of a connection are as a `ClientHello`.
+#[derive(Debug, PartialEq, Eq)]
+enum Hello {
+    /// All of it, and whether a proxy of the mesh says it.
+    Whole(bool),
+    /// The beginning of one.
+    Partial,
+    /// None.
+    Broken,
+}
+
+fn hello(mut bytes: &[u8]) -> Hello {
+    let mut acceptor = Acceptor::default();
+    while !bytes.is_empty() {
+        match acceptor.read_tls(&mut bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => return Hello::Broken,
+        }
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(accepted)) => {
+                let offered = accepted.client_hello().alpn();
+                let ours = |name: &[u8]| name == ALPN_MESH || name == ALPN_TCP;
+                return Hello::Whole(offered.is_some_and(|mut names| names.any(ours)));
+            }
+            Err(_) => return Hello::Broken,
+        }
+    }
+    Hello::Partial
 }
 
 async fn handshake(

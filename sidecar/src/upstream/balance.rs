@@ -26,6 +26,7 @@ use self::hash::HashOn;
 pub use self::hash::hash_key;
 use self::ring::Ring;
 use self::schedule::Schedule;
+use crate::config::snapshot::Pinned;
 use crate::policy::ConfigError;
 use crate::policy::outlier::Peers;
 
@@ -112,6 +113,15 @@ impl Balancer {
             .or_else(|| self.choose(ask, now, fresh))
             .or_else(|| self.choose(ask, now, |_| true))?;
         Some(Picked::new(Arc::clone(&self.endpoints[index]), index, !fresh(&index)))
+    }
+
+    /// The endpoint at an address that the caller named itself, whether or not it is one of the list.
+    pub fn pinned(&self, pinned: Pinned, now: Instant) -> Picked {
+        let known = self.endpoints.iter().position(|endpoint| endpoint.address() == pinned.address);
+        match known {
+            Some(index) => Picked::new(Arc::clone(&self.endpoints[index]), index, false),
+            None => Picked::new(Arc::new(Endpoint::alone(pinned, now)), usize::MAX, false),
+        }
     }
 
     fn choose(&self, ask: &Ask<'_>, now: Instant, usable: impl Fn(&usize) -> bool) -> Option<usize> {

@@ -1,7 +1,8 @@
 //! Makes one connection to an endpoint: TCP, and mutual TLS where the endpoint is in the mesh. After the handshake the
 //! peer must be one of the identities that may serve the destination.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +107,10 @@ pub async fn connect(
         stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
         match target.peer {
             None => Ok((Stream::Plain(stream), None)),
-            Some(peer) => secure(stream, peer, config(shared, speaks)?).await,
+            Some(peer) => {
+                let stream = own(shared, stream, target.address).await.map_err(ConnectError::Tcp)?;
+                secure(stream, peer, config(shared, speaks)?).await
+            }
         }
     };
     let made = timeout(target.connect_timeout, made).await.map_err(|_| ConnectError::Timeout)?;
@@ -114,6 +118,20 @@ pub async fn connect(
         shared.telemetry.metrics.handshake_failed(Direction::Outbound, failure);
     }
     made
+}
+
+/// Where traffic is redirected ours is not, so a call to this very instance would reach the application instead of its
+/// proxy: such a connection, both of whose ends have one address, is made to the proxy's own port.
+async fn own(shared: &Shared, stream: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
+    let Some(inbound) = shared.settings.inbound_addr else { return Ok(stream) };
+    if to.ip().is_loopback() || stream.local_addr()?.ip() != to.ip() {
+        return Ok(stream);
+    }
+    drop(stream);
+    let loopback: IpAddr = if to.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let stream = TcpStream::connect((loopback, inbound.port())).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl ConnectError {

@@ -103,6 +103,59 @@ async fn a_destination_that_does_not_exist_is_refused_without_waiting() {
     assert_eq!(again.unwrap_err().reason, Reason::UnknownDestination);
 }
 
+fn address(name: &str, destination: &str) -> Resource {
+    let lead = v1::Address { destination: destination.to_owned(), ..v1::Address::default() };
+    resource(name, destination, ResourceBody::Address(lead))
+}
+
+#[tokio::test]
+async fn an_address_is_asked_for_once_and_a_push_corrects_the_answer() {
+    let (_operator, proxy, mut stream) = connected().await;
+    let name = "10.96.0.9:80";
+    let answer = async {
+        let Body::Want(want) = stream.next().await else { panic!("expected a want") };
+        assert_eq!(want.destinations, [name]);
+        stream.send(delta("1", vec![address(name, "")])).await;
+        stream.acked("1").await;
+    };
+    let (unknown, ()) = tokio::join!(proxy.shared.address(name), answer);
+    assert_eq!(unknown.unwrap().unwrap().destination, None);
+    let before = std::sync::Arc::clone(&proxy.shared.config.load().addresses);
+    stream.send(delta("2", vec![product()])).await;
+    stream.acked("2").await;
+    assert!(std::sync::Arc::ptr_eq(&before, &proxy.shared.config.load().addresses), "nothing moved");
+    stream.send(delta("3", vec![address(name, PRODUCT)])).await;
+    stream.acked("3").await;
+    let known = proxy.shared.address(name).await.unwrap().unwrap();
+    assert_eq!(known.destination.as_deref(), Some(PRODUCT));
+}
+
+/// Has the proxy ask for an address, answers, and says what it forgets for it.
+async fn asked(proxy: &Proxy, stream: &mut Stream, nonce: &str, answer: Resource) -> Vec<String> {
+    let name = answer.name.clone();
+    let answering = async {
+        let Body::Want(want) = stream.next().await else { panic!("expected a want") };
+        assert_eq!(want.destinations, std::slice::from_ref(&name));
+        stream.send(delta(nonce, vec![answer])).await;
+        stream.acked(nonce).await;
+        want.forget
+    };
+    tokio::join!(proxy.shared.address(&name), answering).1
+}
+
+#[tokio::test]
+async fn the_oldest_address_outside_the_mesh_is_forgotten_where_there_are_too_many() {
+    let (_operator, proxy, mut stream) = connected().await;
+    let name = |at: usize| format!("192.0.2.1:{}", 10_000 + at);
+    asked(&proxy, &mut stream, "0", address(&name(0), PRODUCT)).await;
+    for at in 1..1024 {
+        let forgotten = asked(&proxy, &mut stream, &at.to_string(), address(&name(at), "")).await;
+        assert!(forgotten.is_empty(), "{forgotten:?}");
+    }
+    let forgotten = asked(&proxy, &mut stream, "1024", address(&name(1024), "")).await;
+    assert_eq!(forgotten, [name(1)], "the one before leads to a destination");
+}
+
 #[tokio::test]
 async fn destinations_of_explicit_listeners_are_asked_for_at_once() {
     let (_operator, _proxy, mut stream) = connected().await;

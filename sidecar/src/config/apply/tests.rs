@@ -42,7 +42,6 @@ fn a_delta_adds_to_what_is_there() {
     let second = apply(&first, upserts(vec![destination(PRODUCT, "product.shop")])).unwrap();
     assert_eq!(&*second.proxy.service, "shop/order");
     assert!(second.destinations.contains_key(PRODUCT));
-    assert_eq!(&*second.hosts["product"][0], PRODUCT);
 }
 
 #[test]
@@ -67,7 +66,6 @@ fn a_removed_destination_is_known_not_to_exist_until_it_comes_back() {
     let there = apply(&Snapshot::default(), upserts(vec![destination(PRODUCT, "product.shop")])).unwrap();
     let gone = apply(&there, removal(Kind::Destination, PRODUCT)).unwrap();
     assert!(!gone.destinations.contains_key(PRODUCT) && gone.unknown.contains(PRODUCT));
-    assert!(gone.hosts.is_empty());
     let back = apply(&gone, upserts(vec![destination(PRODUCT, "product.shop")])).unwrap();
     assert!(back.destinations.contains_key(PRODUCT) && back.unknown.is_empty());
 }

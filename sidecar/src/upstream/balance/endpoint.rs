@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use weft_api::v1;
 
 use super::load::Load;
+use crate::config::snapshot::Pinned;
 use crate::policy::ConfigError;
 use crate::policy::outcome::{Health, Outcome};
 use crate::policy::outlier::Ejection;
@@ -56,6 +57,18 @@ impl Endpoint {
             weight: config.weight.max(1),
             state,
         })
+    }
+
+    /// An endpoint that no list holds.
+    pub(super) fn alone(pinned: Pinned, now: Instant) -> Self {
+        Self {
+            address: pinned.address,
+            instance: pinned.address.to_string().into(),
+            meshed: pinned.meshed,
+            zone: Box::default(),
+            weight: 1,
+            state: Arc::new(State { load: Load::new(now), ejection: Ejection::new(now) }),
+        }
     }
 
     /// Where to connect.
