@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
-# the tests), tools (cargo-deny), bench (nginx), cluster (Docker, and what a kind cluster is made with). On Debian and
+# the tests; nftables for tests in network namespaces), tools (cargo-deny), bench (nginx), cluster (Docker, and what a kind cluster is made with). On Debian and
 # Ubuntu by apt; elsewhere it says what to install.
 set -euo pipefail
 
@@ -19,6 +19,8 @@ for group in "$@"; do
       need initdb postgresql
       need setpriv util-linux
       need curl curl
+      need ip iproute2
+      need nft nftables
       need cc gcc
       ;;
     bench) need nginx nginx-light ;;
