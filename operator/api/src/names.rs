@@ -18,6 +18,8 @@ pub const PORT_ADMIN: u16 = 15000;
 pub const PORT_OPERATOR: u16 = 15012;
 /// The operator's admission webhooks.
 pub const PORT_WEBHOOK: u16 = 15017;
+/// The operator's admin port: metrics and probes for all, `/status.json` and `/debug` on loopback.
+pub const PORT_OPERATOR_ADMIN: u16 = 15014;
 
 /// Why a request was refused, in kebab case (`circuit-open`).
 pub const HEADER_REASON: &str = "x-weft-reason";

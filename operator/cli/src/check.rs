@@ -1,5 +1,5 @@
 //! `weft check`: what is wrong with manifests and weft.yaml, in the words of `weft run` and of the webhook. Runs
-//! nothing and asks nobody.
+//! nothing and asks nobody. The check of a cluster is cluster/check.rs.
 
 use std::path::Path;
 use std::process::ExitCode;

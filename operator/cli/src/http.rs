@@ -62,7 +62,8 @@ pub(crate) async fn call(
     tokio::time::timeout(within, work).await.unwrap_or(Err(CallError::Late(within)))
 }
 
-async fn exchange<S>(
+/// Sends one request without body over a connection and reads the whole answer. The deadline is the caller's.
+pub(crate) async fn exchange<S>(
     stream: S,
     host: &str,
     method: Method,

@@ -1,12 +1,15 @@
-//! The weft command: runs a mesh on one machine (`run`), checks manifests (`check`), puts proxies
-//! into them (`inject`), and looks at what runs (`status`, `logs`, `proxy`). Reads flags, hands over to one file per command, turns errors into one line and an exit code.
+//! The weft command: runs a mesh on one machine (`run`), checks manifests (`check`), puts proxies into them (`inject`),
+//! and looks at what runs (`status`, `logs`, `proxy`), here or in a cluster. Reads flags, hands over to one file per
+//! command, turns errors into one line and an exit code.
 
 mod api;
 mod check;
+mod cluster;
 mod control;
 mod http;
 mod inject;
 mod logs;
+mod place;
 mod problem;
 mod proxy;
 mod run;
@@ -17,12 +20,10 @@ mod suggest;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use settings::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     match command(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -47,6 +48,7 @@ fn command(command: Command) -> anyhow::Result<ExitCode> {
             Command::Start(args) => control::run("start", &args).await,
             Command::Restart(args) => control::run("restart", &args).await,
             Command::Logs(args) => logs::run(&args).await,
+            Command::Check(args) if args.paths.is_empty() => Box::pin(cluster::check::run(&args)).await,
             Command::Check(args) => Ok(check::run(&args)),
             Command::Inject(args) => inject::run(&args),
             Command::Proxy(args) => proxy::run(&args).await,

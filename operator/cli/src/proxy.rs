@@ -1,35 +1,45 @@
-//! `weft proxy`: what the proxy of an instance says on its admin port, printed as it is.
+//! `weft proxy`: what the proxy of an instance says on its admin port, printed as it is. In a cluster
+//! cluster/proxy.rs finds the pod.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use http::Method;
 
 use crate::api::UnitStatus;
-use crate::control;
 use crate::http::{Server, call};
+use crate::place::{self, Place};
 use crate::run::terminal::print_line;
 use crate::settings::ProxyArgs;
-use crate::suggest;
+use crate::state::State;
+use crate::{cluster, control, suggest};
 
 /// Admin pages are made in memory.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints one page of one proxy.
 pub(crate) async fn run(args: &ProxyArgs) -> Result<ExitCode> {
-    let state = control::find(&args.state)?;
-    let status = control::status(&state).await?;
-    let unit = choose(&status.units, &args.instance)?;
-    let admin = unit.admin.with_context(|| format!("{} has no proxy", unit.name))?;
     let path = args.what.path();
+    let page = match place::choose(&args.state, &args.cluster).await? {
+        Place::Run(state) => of_run(&state, &args.instance, path).await?,
+        Place::Cluster(cluster) => cluster::proxy::page(&cluster, &args.instance, path).await?,
+    };
+    print_line(String::from_utf8_lossy(&page).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_run(state: &State, instance: &str, path: &str) -> Result<Bytes> {
+    let status = control::status(state).await?;
+    let unit = choose(&status.units, instance)?;
+    let admin = unit.admin.with_context(|| format!("{} has no proxy", unit.name))?;
     let answer = call(Server::Tcp(admin), Method::GET, path, PATIENCE).await;
     let (code, body) = answer.with_context(|| format!("the proxy of {} at http://{admin}", unit.name))?;
     if !code.is_success() {
         bail!("GET http://{admin}{path} answers {code}");
     }
-    print_line(String::from_utf8_lossy(&body).trim_end());
-    Ok(ExitCode::SUCCESS)
+    Ok(body)
 }
 
 /// The instance of that name, else the only one of a service of that name.

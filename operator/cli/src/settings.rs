@@ -1,18 +1,52 @@
 //! Every flag and environment variable of the command, with its default and what it is for. Nothing else reads the
 //! environment.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-/// Run a service mesh on this machine, check manifests, and look at what runs.
+/// Name under which `kubectl` finds this command as its plugin.
+const PLUGIN: &str = "kubectl-weft";
+
+/// Run a service mesh on this machine, check manifests, and look at what runs, here or in a cluster.
+///
+/// `status` and `proxy` look at what `weft run` runs on this machine, as long as something does or --state names it, and
+/// otherwise at the cluster of the current context. --cluster, --context, --kubeconfig and --namespace always mean the
+/// cluster, and so does the plugin `kubectl weft` (this program installed as `kubectl-weft`).
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What this process was called with.
+    pub(crate) fn of_process() -> Self {
+        let program = std::env::args_os().next();
+        let command = if program.as_deref().is_some_and(is_plugin) { as_plugin() } else { Self::command() };
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn is_plugin(program: &OsStr) -> bool {
+    Path::new(program).file_stem().is_some_and(|name| name == PLUGIN)
+}
+
+/// The command as `kubectl weft`: it always means the cluster.
+fn as_plugin() -> clap::Command {
+    let command = Cli::command().bin_name("kubectl weft");
+    command.mut_subcommands(|command| {
+        let has_cluster = command.get_arguments().any(|argument| argument.get_id() == "cluster");
+        if has_cluster {
+            command.mut_arg("cluster", |argument| argument.default_value("true").hide(true))
+        } else {
+            command
+        }
+    })
 }
 
 /// What the command does.
@@ -33,10 +67,11 @@ pub(crate) enum Command {
     Restart(NameArgs),
     /// Print the logs of a service, instance, gateway or server, and of its proxies
     Logs(LogsArgs),
-    /// Check manifests and weft.yaml without running anything
+    /// Check manifests and weft.yaml; without PATH, check the cluster
     ///
-    /// Prints one line per finding, with file, line, column, field and what to do. Exits with 1 when
-    /// something is wrong, with 0 when there are at most warnings.
+    /// Of manifests it prints one line per finding, with file, line, column, field and what to do. Without PATH it checks
+    /// the cluster: before the installation whether Weft can be installed, after it whether everything works, one line
+    /// each and what to do. Exits with 1 when something is wrong, with 0 when there are at most warnings.
     Check(CheckArgs),
     /// Put a proxy into every pod of manifests, as the webhook does in a cluster
     ///
@@ -63,6 +98,43 @@ pub(crate) struct StateArgs {
     /// Folder for what lives as long as the session; running meshes are noted there
     #[arg(long, env = "XDG_RUNTIME_DIR", value_name = "FOLDER", hide = true)]
     pub(crate) runtime: Option<PathBuf>,
+}
+
+/// Which cluster; each of these says that the cluster is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ClusterArgs {
+    /// Look at the cluster, even while something runs on this machine
+    #[arg(long)]
+    pub(crate) cluster: bool,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+
+    /// The kubeconfig [default: those of $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Namespace in the cluster [default: all; for `proxy` that of the context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+impl ClusterArgs {
+    /// Whether a flag says that the cluster is meant.
+    pub(crate) fn is_meant(&self) -> bool {
+        self.cluster || self.context.is_some() || self.kubeconfig.is_some() || self.namespace.is_some()
+    }
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Settings of `weft run`.
@@ -116,7 +188,15 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) state: StateArgs,
 
-    /// Print JSON: {run, mesh}
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    /// How to print it; as JSON {run, mesh}, of a cluster {context, leader, mesh}
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+
+    /// The same as -o json
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -162,9 +242,17 @@ pub(crate) struct LogsArgs {
 /// Settings of `weft check`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Directories (with their weft.yaml) and single manifests
-    #[arg(required = true, value_name = "PATH")]
+    /// Directories (with their weft.yaml) and single manifests; none: the cluster
+    #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    /// How the checks of a cluster are printed; as JSON {ok, checks}
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// Settings of `weft inject`.
@@ -201,12 +289,17 @@ pub(crate) struct ProxyArgs {
     /// What to ask for
     pub(crate) what: ProxyPage,
 
-    /// Instance, or a service or gateway with one instance
+    /// Instance, or a service or gateway with one instance; in a cluster a pod, or one of deploy/NAME, sts/NAME,
+    /// ds/NAME, svc/NAME, gateway/NAME
     pub(crate) instance: String,
 
     /// Which run.
     #[command(flatten)]
     pub(crate) state: StateArgs,
+
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// What a proxy tells.
@@ -220,6 +313,8 @@ pub(crate) enum ProxyPage {
     Breakers,
     /// Its certificates
     Certs,
+    /// What it does: requests and connections in flight, its stream to the operator, its listeners
+    Stats,
 }
 
 impl ProxyPage {
@@ -230,6 +325,34 @@ impl ProxyPage {
             Self::Endpoints => "/endpoints",
             Self::Breakers => "/breakers",
             Self::Certs => "/certs",
+            Self::Stats => "/stats",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Cli::command().debug_assert();
+        as_plugin().debug_assert();
+    }
+
+    #[test]
+    fn the_plugin_of_kubectl_always_means_the_cluster() {
+        assert!(is_plugin(OsStr::new("/usr/local/bin/kubectl-weft")));
+        assert!(!is_plugin(OsStr::new("weft")));
+        let meant = |command: clap::Command, args: &[&str]| {
+            let matches = command.try_get_matches_from(["weft", "status"].iter().chain(args)).unwrap();
+            let Command::Status(status) = Cli::from_arg_matches(&matches).unwrap().command else { panic!() };
+            status.cluster.is_meant()
+        };
+        assert!(meant(as_plugin(), &[]));
+        assert!(!meant(Cli::command(), &[]));
+        for flags in [&["--cluster"][..], &["--context", "kind"], &["-n", "shop"], &["--kubeconfig", "k"]] {
+            assert!(meant(Cli::command(), flags), "{flags:?}");
         }
     }
 }

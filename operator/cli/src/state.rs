@@ -209,16 +209,23 @@ impl Runs {
 /// The run that a command means: the folder given, else `.weft` here, else the newest run of this user.
 pub(crate) fn find(given: Option<&Path>, runtime: Option<&Path>) -> Result<State> {
     let here = Path::new(FOLDER);
-    let state = match given {
-        Some(folder) => State::at(folder),
-        None if State::at(here).is_held() => State::at(here),
-        None => match Runs::open(runtime)?.alive().into_iter().next() {
-            Some(note) => State::at(&note.state),
-            None if here.is_dir() => State::at(here),
+    match given {
+        Some(folder) => Ok(State::at(folder)),
+        None => match find_alive(runtime)? {
+            Some(state) => Ok(state),
+            None if here.is_dir() => Ok(State::at(here)),
             None => bail!("nothing runs here; start it with `weft run DIR`, or name its folder with --state"),
         },
-    };
-    Ok(state)
+    }
+}
+
+/// The run that goes on in `.weft` here, else the newest one of this user.
+pub(crate) fn find_alive(runtime: Option<&Path>) -> Result<Option<State>> {
+    let here = State::at(Path::new(FOLDER));
+    if here.is_held() {
+        return Ok(Some(here));
+    }
+    Ok(Runs::open(runtime)?.alive().into_iter().next().map(|note| State::at(&note.state)))
 }
 
 #[cfg(test)]

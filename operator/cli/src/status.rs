@@ -1,7 +1,7 @@
-//! `weft status`: what runs, as the supervisor knows it (processes, health) and as the operator knows it (mutual TLS,
-//! certificates, circuit breakers, problems). With the operator gone, the first half still prints.
+//! `weft status` of this machine: what runs, as the supervisor knows it (processes, health) and as the operator knows it (mutual TLS,
+//! certificates, circuit breakers, problems). With the operator gone, the first half still prints. That of a cluster is cluster/status.rs.
 
-mod table;
+pub(crate) mod table;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -13,11 +13,13 @@ use serde::Serialize;
 use weft_api::status::MeshStatus;
 
 use crate::api::RunStatus;
-use crate::control;
 use crate::http::{Server, call};
+use crate::place::{self, Place};
 use crate::run::clock::unix_now;
 use crate::run::terminal::print_line;
-use crate::settings::StatusArgs;
+use crate::settings::{Output, StatusArgs};
+use crate::state::State;
+use crate::{cluster, control};
 
 /// The operator answers from memory.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,15 +32,22 @@ struct Both {
     mesh: Option<MeshStatus>,
 }
 
-/// Prints the status; fails when not everything is ready.
+/// Prints the status.
 pub(crate) async fn run(args: &StatusArgs) -> Result<ExitCode> {
-    let state = control::find(&args.state)?;
-    let run = control::status(&state).await?;
+    let output = if args.json { Output::Json } else { args.output };
+    match place::choose(&args.state, &args.cluster).await? {
+        Place::Run(state) => of_run(&state, output).await,
+        Place::Cluster(cluster) => cluster::status::run(&cluster, output).await,
+    }
+}
+
+async fn of_run(state: &State, output: Output) -> Result<ExitCode> {
+    let run = control::status(state).await?;
     let mesh = match run.operator_admin {
         Some(admin) => ask_operator(admin).await,
         None => Err(anyhow::anyhow!("the operator has not started yet")),
     };
-    if args.json {
+    if output == Output::Json {
         print_line(&serde_json::to_string_pretty(&Both { run, mesh: mesh.ok() })?);
         return Ok(ExitCode::SUCCESS);
     }

@@ -35,7 +35,8 @@ fn headline(run: &RunStatus, now: i64) -> String {
     )
 }
 
-fn titled(table: Option<Vec<String>>) -> Vec<String> {
+/// A table with an empty line before it.
+pub(crate) fn titled(table: Option<Vec<String>>) -> Vec<String> {
     table.into_iter().flat_map(|lines| std::iter::once(String::new()).chain(lines)).collect()
 }
 
@@ -96,7 +97,8 @@ fn readiness(unit: &UnitStatus) -> &'static str {
     }
 }
 
-fn config(state: ConfigState) -> &'static str {
+/// How the configuration of a proxy stands, in one word.
+pub(crate) fn config(state: ConfigState) -> &'static str {
     match state {
         ConfigState::None => "-",
         ConfigState::Pending => "pending",
@@ -136,7 +138,8 @@ fn gateways(run: &RunStatus) -> Option<Vec<String>> {
     (rows.len() > 1).then(|| align(&rows))
 }
 
-fn breakers(mesh: &MeshStatus) -> Option<Vec<String>> {
+/// Circuit breakers that something went through.
+pub(crate) fn breakers(mesh: &MeshStatus) -> Option<Vec<String>> {
     let header = ["CALLER", "DESTINATION", "BREAKER", "FAILURES", "SUCCESSES"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let mut quiet = 0;
@@ -170,7 +173,8 @@ fn quiet_breakers(count: usize, others: bool) -> Option<String> {
         .then(|| format!("{count} {other}circuit {breakers} {are} CLOSED and unused; --json lists all"))
 }
 
-fn keys(mesh: &MeshStatus, now: i64) -> Option<Vec<String>> {
+/// Key sets of token issuers.
+pub(crate) fn keys(mesh: &MeshStatus, now: i64) -> Option<Vec<String>> {
     let mut rows = vec![["JWT KEYS", "FETCHED", "NOTE"].map(str::to_owned).to_vec()];
     for keys in &mesh.keys {
         let fetched =
@@ -192,7 +196,8 @@ fn problems(run: &RunStatus, mesh: &MeshStatus, unreachable: Option<String>) -> 
     all
 }
 
-fn expiry(ends: i64, now: i64) -> String {
+/// When a certificate ends.
+pub(crate) fn expiry(ends: i64, now: i64) -> String {
     match ends {
         0 => "none yet".into(),
         ends if ends <= now => "EXPIRED".into(),
@@ -201,7 +206,7 @@ fn expiry(ends: i64, now: i64) -> String {
 }
 
 /// A time in its two largest units.
-fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -212,7 +217,8 @@ fn span(seconds: i64) -> String {
     }
 }
 
-fn align(rows: &[Vec<String>]) -> Vec<String> {
+/// Rows with columns as wide as they need to be.
+pub(crate) fn align(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
