@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use weft_api::names::{OPERATOR_ACCOUNT, PORT_METRICS, PORT_OPERATOR, SYSTEM_NAMESPACE};
+use weft_api::names::{
+    CONTAINER_PROXY, INJECT, INJECT_DISABLED, INJECT_ENABLED, LEASE, MUTATING_WEBHOOK, NEVER_INJECTED,
+    OPERATOR_ACCOUNT, PATH_MUTATE, PATH_VALIDATE, PORT_METRICS, PORT_OPERATOR, PORT_OPERATOR_ADMIN,
+    PORT_WEBHOOK, RELEASE_OWNER, ROOTS_CONFIG_MAP, SYSTEM_NAMESPACE, VALIDATING_WEBHOOK,
+};
 use weft_crds::gateway_class::CONTROLLER;
 
 fn repository() -> PathBuf {
@@ -105,10 +109,45 @@ fn names_and_ports_are_those_of_the_parts() {
         format!("ne .Release.Namespace \"{SYSTEM_NAMESPACE}\""),
         format!("serviceAccountName: {OPERATOR_ACCOUNT}"),
         format!("name: grpc, port: {PORT_OPERATOR}"),
+        format!("0.0.0.0:{PORT_OPERATOR}"),
+        format!("0.0.0.0:{PORT_OPERATOR_ADMIN}"),
+        format!("0.0.0.0:{PORT_WEBHOOK}"),
         format!("regex: \"{PORT_METRICS}\""),
+        format!("regex: {CONTAINER_PROXY}"),
         format!("controllerName: {CONTROLLER}"),
+        format!("name: {MUTATING_WEBHOOK}"),
+        format!("name: {VALIDATING_WEBHOOK}"),
+        format!("\"path\" \"{PATH_MUTATE}\""),
+        format!("\"path\" \"{PATH_VALIDATE}\""),
+        format!("key: {INJECT}, operator: In, values: [{INJECT_ENABLED}]"),
+        format!("annotations['{INJECT}'] != '{INJECT_DISABLED}'"),
+        format!("resourceNames: [{ROOTS_CONFIG_MAP}]"),
+        format!("resourceNames: [{LEASE}]"),
+        format!("kind: ClusterRole\nmetadata:\n  name: {RELEASE_OWNER}"),
     ] {
         assert!(templates.contains(&expected), "no template has `{expected}`");
+    }
+    let (_, never) = templates.split_once("define \"weft.neverMeshed\" -}}\n[").unwrap();
+    let never: BTreeSet<&str> = never.split_once(']').unwrap().0.split(", ").collect();
+    assert_eq!(never, BTreeSet::from(NEVER_INJECTED));
+}
+
+/// The table of settings in the operator's README is compared with its settings by a test of the operator.
+#[test]
+fn every_variable_of_the_chart_is_a_setting_of_the_operator() {
+    let settings = read("operator/README.md");
+    let templates = templates();
+    let names: BTreeSet<&str> = templates
+        .split("name: WEFT_")
+        .skip(1)
+        .map(|rest| rest.split([',', '}', '\n']).next().unwrap())
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(
+            settings.contains(&format!("| `WEFT_{name}` |")),
+            "WEFT_{name} is no setting of the operator"
+        );
     }
 }
 
