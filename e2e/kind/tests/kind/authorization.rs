@@ -6,7 +6,7 @@ use weft_e2e_kind::runner::Cx;
 
 use crate::apps::{expect, labels, service};
 
-const RULES: &str = "\
+const RULES: &str = "
   authorization:
     default: Deny
     rules:

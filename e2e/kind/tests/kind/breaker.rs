@@ -9,7 +9,7 @@ use weft_e2e_kind::{ROLLOUT, SOON};
 
 use crate::apps::{expect, is, labels, service};
 
-const BREAKER: &str = "\
+const BREAKER: &str = "
   resilience:
     circuitBreaker: {consecutiveFailures: 5, openFor: 5s, halfOpenRequests: 3}
 ";

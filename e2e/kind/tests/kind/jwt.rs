@@ -10,7 +10,7 @@ use crate::apps::{expect, service, who};
 pub(crate) async fn missing_wrong_and_right_tokens(cx: Cx) -> Result<()> {
     let issuer = Issuer::new()?;
     let rules = format!(
-        "\
+        "
   authentication:
     jwt:
     - issuer: {ISSUER}

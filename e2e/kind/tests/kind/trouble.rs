@@ -92,7 +92,7 @@ async fn without_keys(mesh: &Space, issuer: &Issuer) -> Result<String> {
 
 fn keys(jwks: &str) -> String {
     format!(
-        "\
+        "
   authentication:
     jwt: [{{issuer: {ISSUER}, audiences: [{AUDIENCE}], jwks: {{{jwks}}}}}]
     exempt: [{{paths: [/open]}}]
