@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::discovery::{ApiCapabilities, ApiGroup, Discovery, verbs};
 use kube::{Api, ResourceExt};
+use serde_json::json;
+use weft_crds::Microservice;
 use weft_e2e_kind::ROLLOUT;
 use weft_e2e_kind::cluster::Cluster;
 use weft_e2e_kind::command::{attempt, run};
@@ -38,6 +40,28 @@ pub(crate) async fn installs_from_nothing(cx: Cx) -> Result<()> {
     let system = cx.existing(SYSTEM);
     system.rolled_out(OPERATOR).await?;
     system.pods(OPERATOR_LABELS, 2).await?;
+    eventually("the webhooks answer", ROLLOUT, || async {
+        admitted(&cx.cluster).await.map_err(|error| format!("{error:#}"))
+    })
+    .await
+}
+
+/// Whether the API server would take a Microservice and a pod of the mesh: it has heard of the webhooks' certificate.
+async fn admitted(cluster: &Cluster) -> Result<()> {
+    let try_only = PostParams { dry_run: true, ..PostParams::default() };
+    let service = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "Microservice", "metadata": {"name": "admitted"},
+        "spec": {"ports": [{"name": "http", "port": 80}]}
+    });
+    let services = Api::<Microservice>::namespaced(cluster.client.clone(), "default");
+    services.create(&try_only, &serde_json::from_value(service)?).await?;
+    let pod = json!({
+        "metadata": {"name": "admitted", "annotations": {"weft.dev/inject": "enabled"}},
+        "spec": {"containers": [{"name": "app", "image": "app"}]}
+    });
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), "default");
+    let pod = pods.create(&try_only, &serde_json::from_value(pod)?).await?;
+    ensure!(pod.spec.is_some_and(|spec| spec.init_containers.is_some()), "the pod got no proxy");
     Ok(())
 }
 
