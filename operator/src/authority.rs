@@ -246,6 +246,12 @@ impl Authority {
         self.ca.load().roots_pem()
     }
 
+    /// How long certificates of workloads live.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        let life = Lifetime::from(&self.wanted.load().identity);
+        Lifetime { length: self.lifetime.unwrap_or(life.length), ..life }
+    }
+
     /// Signs a certificate request for an identity; with it come the roots to trust.
     pub(crate) fn sign(
         &self,
@@ -253,8 +259,7 @@ impl Authority {
         id: &SpiffeId,
         now: i64,
     ) -> Result<(Signed, Roots), AuthorityError> {
-        let mut life = Lifetime::from(&self.wanted.load().identity);
-        life.length = self.lifetime.unwrap_or(life.length);
+        let life = self.lifetime();
         let ca = self.ca.load();
         let signed = ca.sign(csr, id, now, life)?;
         Ok((signed, Roots { certificates: ca.roots(), number: ca.changed() }))

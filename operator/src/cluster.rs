@@ -152,6 +152,9 @@ impl Cluster {
             for due in self.outlet.statuses.start(Instant::now()) {
                 writes.spawn(write(self.client.clone(), due));
             }
+            for (object, uid, news) in self.outlet.statuses.take_warnings() {
+                recorder.say(&object, &uid, &news, Instant::now()).await;
+            }
             let wake = self.outlet.statuses.wake_at();
             tokio::select! {
                 () = self.outlet.statuses.changed() => {}

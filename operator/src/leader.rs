@@ -24,6 +24,7 @@ use weft_api::names::{LEASE, SYSTEM_NAMESPACE};
 
 use self::election::{Election, LEASE_FOR, Record, Step};
 use crate::metrics::Metrics;
+use crate::trust::owner::installation;
 
 /// No answer of the API server for this long is a failure.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
@@ -53,6 +54,7 @@ pub(crate) struct Leadership(watch::Receiver<State>);
 
 /// Takes part in the election.
 pub(crate) struct Candidate {
+    client: Client,
     leases: Api<Lease>,
     election: Election,
     /// As last read, with its version: what is written back is written only if nobody wrote meanwhile.
@@ -100,8 +102,9 @@ impl Candidate {
     /// A replica, `<pod>_<address>`.
     pub(crate) fn new(client: Client, me: String, metrics: Arc<Metrics>) -> (Self, Leadership) {
         let (say, state) = watch::channel(State::default());
-        let leases = Api::namespaced(client, SYSTEM_NAMESPACE);
-        let candidate = Self { leases, election: Election::new(me), lease: None, term: None, say, metrics };
+        let leases = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let candidate =
+            Self { client, leases, election: Election::new(me), lease: None, term: None, say, metrics };
         (candidate, Leadership(state))
     }
 
@@ -142,7 +145,7 @@ impl Candidate {
         if step == Step::Look {
             return Ok(());
         }
-        let wanted = self.claim();
+        let wanted = self.claim().await;
         let params = PostParams { field_manager: Some("weft".to_owned()), ..PostParams::default() };
         let written = match &self.lease {
             None => answer(self.leases.create(&params, &wanted)).await,
@@ -164,8 +167,8 @@ impl Candidate {
         }
     }
 
-    /// The Lease as ours, renewed now. Clocks are for people to read: nobody compares them.
-    fn claim(&self) -> Lease {
+    /// The Lease as ours, renewed now; a new one goes with the release that the operator came with. Clocks are for people to read: nobody compares them.
+    async fn claim(&self) -> Lease {
         let now = MicroTime(Timestamp::now());
         let old = self.lease.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let me = self.election.me();
@@ -173,7 +176,11 @@ impl Candidate {
         let transitions = old.lease_transitions.unwrap_or_default();
         let metadata = match &self.lease {
             Some(lease) => lease.metadata.clone(),
-            None => ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+            None => ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                owner_references: installation(&self.client).await.map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
         };
         let spec = LeaseSpec {
             holder_identity: Some(me.to_owned()),

@@ -222,6 +222,7 @@ impl Reconciler {
         let now = unix_now();
         for reference in resources {
             let status = self.complete(status::of(&self.world, &reference, now));
+            self.warn_of_end(&reference, status.as_ref(), now);
             self.status.put(&reference, status.as_ref());
             if let Some(status) = status {
                 self.world.keep_status(&reference, status);

@@ -21,7 +21,7 @@ pub(super) struct News {
 }
 
 impl News {
-    fn warning(reason: &str, note: impl Into<String>) -> Self {
+    pub(super) fn warning(reason: &str, note: impl Into<String>) -> Self {
         Self { warning: true, reason: reason.to_owned(), note: note.into() }
     }
 

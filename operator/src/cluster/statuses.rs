@@ -12,6 +12,8 @@ use weft_core::world::ObjectRef;
 use weft_crds::gateway_class::CONTROLLER;
 use weft_crds::gateway_meta::{RouteParentStatus, RouteStatus};
 
+use super::news::News;
+
 /// Writes under way at once.
 const AT_ONCE: usize = 4;
 /// Between two writes of one object's status.
@@ -35,6 +37,8 @@ struct State {
     all: BTreeMap<ObjectRef, Entry>,
     /// Where what is wanted differs from what the object holds.
     differ: BTreeSet<ObjectRef>,
+    /// What users must know though no status changes, the latest of each object.
+    warnings: BTreeMap<ObjectRef, News>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +83,22 @@ impl Statuses {
         }
     }
 
-    /// Waits until there may be something new to write.
+    /// Something that users must know of an object though its status does not change.
+    pub(crate) fn warn(&self, object: &ObjectRef, reason: &str, note: String) {
+        self.state().warnings.insert(object.clone(), News::warning(reason, note));
+        self.0.changed.notify_one();
+    }
+
+    /// Warnings since the last call, with the uids of their objects.
+    pub(super) fn take_warnings(&self) -> Vec<(ObjectRef, String, News)> {
+        let mut state = self.state();
+        let warnings = std::mem::take(&mut state.warnings);
+        let uid =
+            |object: &ObjectRef| state.all.get(object).map(|entry| entry.uid.clone()).unwrap_or_default();
+        warnings.into_iter().map(|(object, news)| (object.clone(), uid(&object), news)).collect()
+    }
+
+    /// Waits until there may be something new to write or say.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }
@@ -87,7 +106,7 @@ impl Statuses {
     /// What is to be written now. Each is to be reported by [`Statuses::done`].
     pub(super) fn start(&self, now: Instant) -> Vec<Write> {
         let mut state = self.state();
-        let State { all, differ } = &mut *state;
+        let State { all, differ, .. } = &mut *state;
         let running = all.values().filter(|entry| entry.writing).count();
         let mut writes = Vec::new();
         for object in differ.iter() {
@@ -121,7 +140,9 @@ impl Statuses {
 
     /// A leader begins: what one before it had under way is not known.
     pub(super) fn begin(&self) {
-        for entry in self.state().all.values_mut() {
+        let mut state = self.state();
+        state.warnings.clear();
+        for entry in state.all.values_mut() {
             (entry.writing, entry.failures, entry.not_before) = (false, 0, None);
         }
     }
@@ -236,6 +257,17 @@ mod tests {
         assert_eq!(statuses.start(now + RETRY_AFTER).len(), 1);
         statuses.put(&order(), None);
         assert!(statuses.start(now + RETRY_AT_MOST).is_empty(), "the object is gone");
+    }
+
+    #[test]
+    fn a_warning_is_taken_once_and_only_the_latest() {
+        let statuses = Statuses::default();
+        statuses.hold(&order(), "u1", None);
+        statuses.warn(&order(), "CertificateEnding", "1".into());
+        statuses.warn(&order(), "CertificateEnding", "2".into());
+        let warnings = statuses.take_warnings();
+        let said: Vec<_> = warnings.iter().map(|(_, uid, news)| (uid.as_str(), news.note.as_str())).collect();
+        assert_eq!((said, statuses.take_warnings().len()), (vec![("u1", "2")], 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
+use weft_core::ca::Lifetime;
 use weft_core::render;
 use weft_core::status::Status;
 use weft_core::status::condition::time;
@@ -52,6 +53,22 @@ impl Reconciler {
         }
     }
 
+    /// Says that a certificate is about to end: its proxy should have renewed it long before. That it has ended, the
+    /// status says.
+    pub(super) fn warn_of_end(&self, reference: &ObjectRef, status: Option<&Status>, now: i64) {
+        let (Some(cluster), Some(authority)) = (&self.outlets.cluster, &self.authority) else { return };
+        let Some(Status::Microservice(status)) = status else { return };
+        let Some(end) = &status.certificate_expires else { return };
+        let left = end.0.as_second() - now;
+        if (1..late(authority.lifetime())).contains(&left) {
+            let note = format!(
+                "a certificate ends at {} and has not been renewed; look at the log of the proxies and of the operator",
+                end.0
+            );
+            cluster.statuses.warn(reference, "CertificateEnding", note);
+        }
+    }
+
     /// Proxies of another replica say something.
     pub(super) fn take_forwarded(&mut self, session: SessionId, proxies: Forwarded) {
         let now = Instant::now();
@@ -90,5 +107,27 @@ impl Reconciler {
     /// What the proxy of an instance said last, to this replica or to another.
     pub(super) fn progress(&self, instance: &InstanceRef) -> Option<Progress> {
         self.publish.progress(instance).or_else(|| self.remote.progress(instance).cloned())
+    }
+}
+
+/// Seconds before the end of a certificate from which it is late: half of what is left when it is to be renewed.
+fn late(life: Lifetime) -> i64 {
+    let length = i64::try_from(life.length.as_secs()).unwrap_or(i64::MAX / 100);
+    length * i64::from(100 - life.renew_percent.min(100)) / 200
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_certificate_is_late_long_after_its_renewal_was_due() {
+        let life =
+            |hours: u64, renew_percent: u8| Lifetime { length: Duration::from_hours(hours), renew_percent };
+        // Due with 7 h 12 min left.
+        assert_eq!(late(life(24, 70)), 12_960);
+        assert_eq!(late(life(1, 90)), 180);
+        assert_eq!(late(life(1, 100)), 0);
     }
 }
