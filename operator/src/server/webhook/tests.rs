@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 use weft_api::names::{OPERATOR_HOST, PATH_MUTATE, PATH_VALIDATE};
 use weft_core::validate;
 use weft_core::world::{Change, Object, World};
@@ -19,7 +19,8 @@ use crate::event::Event;
 struct Server {
     connector: tokio_rustls::TlsConnector,
     addr: std::net::SocketAddr,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    /// End with it.
+    _tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -32,13 +33,13 @@ impl Server {
             world.apply(Change::Upsert(Box::new(object)));
         }
         let (hub, events) = Hub::new();
-        let answers = AbortOnDropHandle::new(tokio::spawn(answer(world, events)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(answer(world, events));
         let (server, client) = tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let serve = webhook(hub).serve(listener, server, CancellationToken::new());
-        let serve = AbortOnDropHandle::new(tokio::spawn(serve));
-        Self { connector: client.into(), addr, _tasks: [answers, serve] }
+        tasks.spawn(webhook(hub).serve(listener, server, CancellationToken::new()));
+        Self { connector: client.into(), addr, _tasks: tasks }
     }
 
     async fn post(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
@@ -48,7 +49,8 @@ impl Server {
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
-        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let mut connections = JoinSet::new();
+        connections.spawn(connection);
         let request = HttpRequest::post(format!("https://{OPERATOR_HOST}{path}?timeout=5s"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body.into()))
