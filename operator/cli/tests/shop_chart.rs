@@ -1,6 +1,6 @@
 //! The chart of the shop says what examples/shop says. Where `helm` is on PATH, what it renders is compared too.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
