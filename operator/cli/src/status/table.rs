@@ -61,7 +61,8 @@ fn units(run: &RunStatus, mesh: &MeshStatus, now: i64) -> Vec<String> {
         let instance = meshed.get(unit.name.as_str());
         let mtls = match unit.kind {
             Kind::Service => {
-                secured.get(&(unit.namespace.as_str(), unit.service.as_str())).copied().unwrap_or("-")
+                let service = (unit.namespace.as_str(), unit.service.as_str());
+                secured.get(&service).map_or("-", |reason| mtls(reason))
             }
             _ => "-",
         };
@@ -94,6 +95,16 @@ fn readiness(unit: &UnitStatus) -> &'static str {
         (true, true) => "yes",
         (true, false) => "no",
         (false, _) => "stopped",
+    }
+}
+
+/// The mode of mutual TLS behind the reason of the condition `Secured`; the reason where something is amiss.
+pub(crate) fn mtls(reason: &str) -> &str {
+    match reason {
+        "MutualTls" => "Strict",
+        "PlainTextAllowed" => "Permissive",
+        "MutualTlsDisabled" => "Disabled",
+        other => other,
     }
 }
 
@@ -315,7 +326,7 @@ mod tests {
         let secured = Condition {
             kind: "Secured".into(),
             status: "True".into(),
-            reason: "Strict".into(),
+            reason: "MutualTls".into(),
             ..Condition::default()
         };
         MeshStatus {

@@ -2,13 +2,13 @@
 
 use weft_api::status::{Condition, InstanceStatus, MeshStatus};
 
-use crate::status::table::{align, breakers, config, expiry, keys, titled};
+use crate::status::table::{align, breakers, config, expiry, keys, mtls, titled};
 
 /// The status, line by line.
 pub(crate) fn lines(cluster: &str, leader: &str, mesh: &MeshStatus, now: i64) -> Vec<String> {
     let root = expiry(mesh.root_expires, now);
     let headline = format!(
-        "{cluster}: weft {}, trust domain {}, root certificate {root}, leader {leader}",
+        "cluster {cluster}: weft {}, trust domain {}, root certificate {root}, leader {leader}",
         mesh.version, mesh.trust_domain
     );
     let mut out = vec![headline];
@@ -37,7 +37,7 @@ fn instances(mesh: &MeshStatus, now: i64) -> Option<Vec<String>> {
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for service in &mesh.services {
         let secured = service.conditions.iter().find(|condition| condition.kind == "Secured");
-        let mtls = secured.map_or("-", |condition| condition.reason.as_str());
+        let mtls = secured.map_or("-", |condition| mtls(&condition.reason));
         let owner = Owner { namespace: &service.namespace, name: &service.name, kind: "service", mtls };
         rows.extend(of_owner(&owner, &service.instances, now));
     }
@@ -100,7 +100,9 @@ fn problems(mesh: &MeshStatus) -> Vec<String> {
     let mut all: Vec<String> = mesh.problems.iter().map(ToString::to_string).collect();
     for service in &mesh.services {
         for Condition { kind, status, reason, message } in &service.conditions {
-            if status == "False" {
+            // A mode that somebody chose is no problem; the table says it.
+            let is_chosen = ["Permissive", "Disabled"].contains(&mtls(reason));
+            if status == "False" && !is_chosen {
                 let (namespace, name) = (&service.namespace, &service.name);
                 let text = format!("Microservice {namespace}/{name}: not {kind} ({reason}): {message}");
                 all.push(text.trim_end_matches([':', ' ']).to_owned());
@@ -154,7 +156,7 @@ mod tests {
                     namespace: "shop".into(),
                     name: "order".into(),
                     conditions: vec![
-                        condition("Secured", "True", "Strict", ""),
+                        condition("Secured", "False", "PlainTextAllowed", "mtls.mode is Permissive"),
                         condition("Meshed", "False", "PodsWithoutProxy", "1 of 3"),
                     ],
                     instances: vec![instance("order-7d9-a"), bare, away],
@@ -173,14 +175,14 @@ mod tests {
             ..MeshStatus::default()
         };
         let expect = "\
-kind-weft: weft 0.1.0, trust domain cluster.local, root certificate for 364d0h, leader weft-operator-1
+cluster kind-weft: weft 0.1.0, trust domain cluster.local, root certificate for 364d0h, leader weft-operator-1
 
-NAMESPACE  NAME          KIND     ADDRESS     READY  MTLS    CERTIFICATE  CONFIG  NOTE
-shop       order-7d9-a   service  10.244.1.7  yes    Strict  for 23h0m    synced
-shop       b             service  10.244.1.7  yes    Strict  -            -       has no proxy; restart it once its namespace is in the mesh
-shop       c             service  10.244.1.7  no     Strict  for 23h0m    synced  not connected to an operator
-shop       user          service  -           -      -       -            -       no pod
-shop       public-5f6-x  gateway  10.244.1.7  yes    -       for 23h0m    synced
+NAMESPACE  NAME          KIND     ADDRESS     READY  MTLS        CERTIFICATE  CONFIG  NOTE
+shop       order-7d9-a   service  10.244.1.7  yes    Permissive  for 23h0m    synced
+shop       b             service  10.244.1.7  yes    Permissive  -            -       has no proxy; restart it once its namespace is in the mesh
+shop       c             service  10.244.1.7  no     Permissive  for 23h0m    synced  not connected to an operator
+shop       user          service  -           -      -           -            -       no pod
+shop       public-5f6-x  gateway  10.244.1.7  yes    -           for 23h0m    synced
 
 GATEWAY      ADDRESSES
 shop/public  http=10.96.0.9:80
