@@ -15,7 +15,7 @@ pub(crate) async fn weft_sees_the_cluster(cx: Cx) -> Result<()> {
     let weft = &cx.cluster.settings.weft;
     for (args, parts) in [
         (vec!["check"], vec!["weft-operator"]),
-        (vec!["status", "-n", &mesh.name], vec!["echo", "MutualTls"]),
+        (vec!["status", "-n", &mesh.name], vec!["echo", "Strict"]),
         (vec!["proxy", "certs", &pod, "-n", &mesh.name], vec!["/sa/echo"]),
         (vec!["proxy", "config", &pod, "-n", &mesh.name], vec!["echo"]),
     ] {

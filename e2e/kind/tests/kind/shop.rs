@@ -15,6 +15,8 @@ use crate::install::chart;
 
 /// The gateway, by its Service.
 const GATEWAY: &str = "http://public.shop.svc:8080";
+/// Connections, each to any instance of the gateway: that one of two gets none is as likely as one in half a million.
+const VISITS: usize = 20;
 
 /// A client of the gateway.
 struct Client {
@@ -58,6 +60,12 @@ pub(crate) async fn tour_through_the_gateway(cx: Cx) -> Result<()> {
     order(&mut visitor).await?;
     direct(&visitor).await?;
 
+    // Answers to a request with a token are nobody else's, so they are not kept; and each instance of the gateway keeps its
+    // own. So many connections reach all of them.
+    visitor.token = None;
+    for _ in 0..VISITS {
+        expect(&visitor.get("/api/products?per_page=3").await?, 200, "", "browsing without a token")?;
+    }
     shop.patch_microservice("product", json!({"spec": {"workload": {"replicas": 0}}})).await?;
     shop.pods(&labels("product"), 0).await?;
     let stale = eventually("an old answer is served while product is gone", SOON, || async {
