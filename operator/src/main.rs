@@ -37,7 +37,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter: EnvFilter = settings.log.parse().context("log filter")?;
+    let mut filter: EnvFilter = settings.log.parse().context("log filter")?;
+    if !settings.log.contains("kube_runtime") {
+        // It warns of every attempt to watch; the operator says once that there is something to say.
+        filter = filter.add_directive("kube_runtime=error".parse().context("log filter")?);
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     let started = match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
