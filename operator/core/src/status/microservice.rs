@@ -106,7 +106,12 @@ fn applied(world: &World, reference: &ObjectRef, make: Conditions<'_>) -> Option
 
 fn fleet<'a>(world: &'a World, name: &Name) -> Fleet<'a> {
     let services = world.instances_of(name).filter(|instance| instance.role == Role::Service);
-    let report = |instance: &Instance| world.report(&InstanceRef::new(name.clone(), &instance.name));
+    let report = |instance: &Instance| {
+        let pod = Name::new(&name.namespace, &instance.name);
+        // A pod of another workload reports as that.
+        let home = world.home(&pod).filter(|_| instance.shared).unwrap_or(name);
+        world.report(&InstanceRef::new(home.clone(), &instance.name))
+    };
     Fleet { instances: services.map(|instance| (instance, report(instance))).collect() }
 }
 

@@ -333,6 +333,8 @@ pub(super) fn by_report(
     if own(old) != own(new) {
         affected.microservice(instance.workload.clone());
         affected.gateway(instance.workload.clone());
+        let pod = Name::new(&instance.workload.namespace, &instance.instance);
+        world.listing(&pod).for_each(|service| affected.microservice(service.clone()));
     }
     let (old, new) = (breakers(old), breakers(new));
     let known = world.instance(instance).is_some();

@@ -78,6 +78,11 @@ impl World {
         self.members.homes.get(pod)
     }
 
+    /// The Services whose slices list a pod.
+    pub(super) fn listing<'a>(&'a self, pod: &'a Name) -> impl Iterator<Item = &'a Name> {
+        self.members.listing.of(pod)
+    }
+
     /// All pods of a cluster.
     pub fn pods(&self) -> impl Iterator<Item = (&Name, &Pod)> {
         self.members.pods.iter()

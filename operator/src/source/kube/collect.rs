@@ -122,7 +122,9 @@ impl Collector {
             self.looked_up.insert(name.clone());
         }
         self.known.entry(kind).or_default().remove(&name);
-        self.gateways.retain(|gateway, _| kind != Kind::Gateway || *gateway != name);
+        if kind == Kind::Gateway {
+            self.gateways.remove(&name);
+        }
         if let Some(object) = kind.object() {
             self.point(ObjectRef::new(object, name.clone()), BTreeSet::new());
         }
@@ -155,6 +157,9 @@ impl Collector {
     }
 
     fn point(&mut self, from: ObjectRef, to: BTreeSet<Name>) {
+        if self.pointers.get(&from).map_or(to.is_empty(), |before| *before == to) {
+            return;
+        }
         for name in &to {
             *self.wanted.entry(name.clone()).or_default() += 1;
         }

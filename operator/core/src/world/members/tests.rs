@@ -94,6 +94,26 @@ fn a_pod_moves_with_its_labels() {
 }
 
 #[test]
+fn a_pod_that_two_services_call_reports_to_both() {
+    let mut world = order();
+    microservice(&mut world, "basket", &json!({"app": "basket"}));
+    front(&mut world, "basket", "http");
+    slice(&mut world, "basket", "http", &[("order-1", true)]);
+    let instance = InstanceRef::new(Name::new("shop", "order"), "order-1");
+    let report = weft_api::v1::Report { certificate_not_after: 1, ..Default::default() };
+    let affected = world.apply(Change::Report { instance, report: Some(report) });
+    for service in ["basket", "order"] {
+        let reference = ObjectRef::new(ObjectKind::Microservice, Name::new("shop", service));
+        assert!(affected.resources.contains(&reference), "{service}");
+        let Some(crate::status::Status::Microservice(status)) = crate::status::of(&world, &reference, 0)
+        else {
+            panic!("no status")
+        };
+        assert_eq!(status.meshed_replicas, Some(1), "{service}");
+    }
+}
+
+#[test]
 fn of_two_that_select_a_pod_the_first_by_name_has_it() {
     let mut world = order();
     microservice(&mut world, "basket", &json!({"app": "order"}));
