@@ -112,7 +112,7 @@ impl Candidate {
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         loop {
             let begun = Instant::now();
-            let give_up = self.election.leads_until();
+            let give_up = self.election.gives_up_at(begun);
             tokio::select! {
                 () = self.round(begun) => {}
                 () = until(give_up) => debug!("no answer while the lease runs out"),

@@ -108,8 +108,13 @@ impl Election {
         self.leads_until().is_some_and(|until| now < until)
     }
 
+    /// When a round that begins now is to be broken off, because leading ends; never where it has ended before.
+    pub(super) fn gives_up_at(&self, begun: Instant) -> Option<Instant> {
+        self.leads_until().filter(|until| begun < *until)
+    }
+
     /// When it has to give up unless it renews.
-    pub(super) fn leads_until(&self) -> Option<Instant> {
+    fn leads_until(&self) -> Option<Instant> {
         Some(self.renewed? + GIVE_UP_AFTER)
     }
 
@@ -158,6 +163,20 @@ mod tests {
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
+    }
+
+    #[test]
+    fn who_could_not_renew_takes_part_again() {
+        let (mut a, _, mut server) = pair();
+        let start = Instant::now();
+        round(&mut a, &mut server, start);
+        assert_eq!(a.gives_up_at(start), Some(start + GIVE_UP_AFTER));
+        a.failed();
+        let later = start + seconds(120);
+        assert!(!a.leads(later));
+        assert_eq!(a.gives_up_at(later), None, "a round after the end would be broken off before it began");
+        round(&mut a, &mut server, later);
+        assert!(a.leads(later));
     }
 
     #[test]
