@@ -39,8 +39,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let mut filter: EnvFilter = settings.log.parse().context("log filter")?;
     if !settings.log.contains("kube_runtime") {
-        // It warns of every attempt to watch; the operator says once that there is something to say.
-        filter = filter.add_directive("kube_runtime=error".parse().context("log filter")?);
+        // They tell of every attempt that fails; the operator says once that something does.
+        for directive in ["kube_runtime=error", "kube_client::client::builder=off"] {
+            filter = filter.add_directive(directive.parse().context("log filter")?);
+        }
     }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     let started = match settings.log_format {

@@ -25,6 +25,7 @@ impl Reconciler {
             }
             let change = self.admit(change);
             rules |= changes_keys(&change);
+            self.tell_invalid(&change);
             affected.merge(self.world.apply(change));
         }
         if !self.loaded.contains(&Part::Objects) {
@@ -39,6 +40,17 @@ impl Reconciler {
             self.follow_keys();
         }
         self.count_objects();
+    }
+
+    /// Every write of a status brings the object again, so what is wrong with it is said when it is new.
+    fn tell_invalid(&self, change: &Change) {
+        let Change::Invalid { reference, invalid } = change else { return };
+        if self.world.invalid(reference) == Some(invalid) {
+            return;
+        }
+        for violation in &invalid.violations {
+            error!(object = %reference, "not taken, the last good form stays: {violation}");
+        }
     }
 
     /// All has been told: now it goes into force, if an authority can be had for its trust domain.
@@ -83,7 +95,6 @@ impl Reconciler {
             return change;
         }
         let Err(error) = self.admit_trust_domain(mesh) else { return change };
-        error!(object = %reference, "refused, the last good one stays: {}", with_causes(&error));
         let message = with_causes(&error);
         let remedy = "set spec.trustDomain back";
         let violation = Violation::new(FieldPath::of(&["spec", "trustDomain"]), message, remedy);

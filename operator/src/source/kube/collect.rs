@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::error;
 use weft_core::world::{Change, Name, Object, ObjectRef};
 use weft_crds::gateway::Gateway;
 use weft_crds::gateway_class::CONTROLLER;
@@ -85,12 +84,6 @@ impl Collector {
         self.known.entry(kind).or_default().insert(name);
         match change {
             Change::Upsert(object) => self.upsert(*object),
-            Change::Invalid { reference, invalid } => {
-                for violation in &invalid.violations {
-                    error!(object = %reference, "cannot be read, the last good one stays: {violation}");
-                }
-                vec![Change::Invalid { reference, invalid }]
-            }
             other => vec![other],
         }
     }

@@ -57,6 +57,8 @@ where
         let mut listed = BTreeSet::new();
         loop {
             match tokio::time::timeout(WORKS_AFTER, events.next()).await {
+                // Nothing has been asked of the API server yet.
+                Ok(Some(Ok(watcher::Event::Init))) => listed.clear(),
                 Ok(Some(Ok(event))) => {
                     self.works(&mut retry);
                     self.tell(event, &mut listed, say).await?;
@@ -102,10 +104,7 @@ where
         let name = |object: &K| Name::new(&object.namespace().unwrap_or_default(), &object.name_any());
         let event = event.modify(|object| object.managed_fields_mut().clear());
         let said = match event {
-            watcher::Event::Init => {
-                listed.clear();
-                return Ok(());
-            }
+            watcher::Event::Init => return Ok(()),
             watcher::Event::InitApply(object) => {
                 let name = name(&object);
                 listed.insert(name.clone());
