@@ -213,8 +213,15 @@ async fn private_servers_come_up_with_their_databases() {
 #[test]
 fn an_idle_machine_says_that_nothing_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let output = weft().arg("status").current_dir(&dir).env("XDG_RUNTIME_DIR", dir.path()).output().unwrap();
+    // Nor is there a cluster.
+    let output = weft()
+        .arg("status")
+        .current_dir(&dir)
+        .env("XDG_RUNTIME_DIR", dir.path())
+        .env("KUBECONFIG", dir.path().join("none"))
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("nothing runs here; start it with `weft run DIR`"), "{text}");
+    assert!(text.contains("start a run with `weft run DIR`"), "{text}");
 }

@@ -15,13 +15,13 @@ use weft_e2e_kind::runner::Cx;
 use weft_e2e_kind::space::{Space, has_proxy};
 use weft_e2e_kind::wait::{Goal, until};
 
-use crate::apps::{labels, service};
+use crate::apps::service;
 use crate::install::{OPERATOR, OPERATOR_LABELS, SYSTEM};
 
 /// How long there is no operator.
 const AWAY: Duration = Duration::from_mins(1);
 
-/// Load before, while and after; a third instance is asked for in between.
+/// Load before, while and after; a new workload is asked for in between.
 pub(crate) async fn traffic_goes_on_and_nothing_starts_unmeshed_without_operators(cx: Cx) -> Result<()> {
     let (mesh, outside) = tokio::try_join!(cx.meshed(), cx.plain())?;
     mesh.apply(&service("echo", 2, "")).await?;
@@ -36,9 +36,9 @@ pub(crate) async fn traffic_goes_on_and_nothing_starts_unmeshed_without_operator
     system.rolled_out(OPERATOR).await?;
     result?;
 
-    // Nobody touches the Deployment: its third instance comes by itself.
-    let pods = mesh.pods(&labels("echo"), 3).await?;
-    ensure!(pods.iter().all(has_proxy), "an instance started without proxy");
+    // Nobody touches the Deployment: its pod comes by itself.
+    let pods = mesh.pods(LATE_LABELS, 1).await?;
+    ensure!(pods.iter().all(has_proxy), "a pod started without proxy");
     mesh.in_service("echo").await?;
     load.finish("a minute without operators, and their return").await?;
     Ok(())
@@ -48,9 +48,9 @@ async fn without_operators(mesh: &Space, outside: &Space, others: (&Space, &Load
     let (system, load) = others;
     system.pods(OPERATOR_LABELS, 0).await?;
     let began = Instant::now();
-    scale(&mesh.name, "echo", 3).await?;
-    let what = "the API server refuses the third instance, because nobody can give it a proxy";
-    until(&mesh.api::<ReplicaSet>(), Goal::labelled(what, &labels("echo"), ROLLOUT), |sets| {
+    mesh.apply(LATE).await?;
+    let what = "the API server refuses the pod, because nobody can give it a proxy";
+    until(&mesh.api::<ReplicaSet>(), Goal::labelled(what, LATE_LABELS, ROLLOUT), |sets| {
         let mut conditions =
             sets.values().filter_map(|set| set.status.as_ref()?.conditions.as_ref()).flatten();
         let failure = conditions.find(|condition| condition.type_ == "ReplicaFailure");
@@ -70,8 +70,8 @@ async fn without_operators(mesh: &Space, outside: &Space, others: (&Space, &Load
         load.progress(40).await?;
         load.none_failed("no operator is there")?;
     }
-    let pods = mesh.api::<Pod>().list(&ListParams::default().labels(&labels("echo"))).await?;
-    ensure!(pods.items.len() == 2, "{} instances are there; the third should wait", pods.items.len());
+    let pods = mesh.api::<Pod>().list(&ListParams::default().labels(LATE_LABELS)).await?;
+    ensure!(pods.items.is_empty(), "a pod is there that should wait for its proxy");
     Ok(())
 }
 
@@ -79,3 +79,18 @@ async fn scale(namespace: &str, deployment: &str, replicas: u32) -> Result<()> {
     let (deployment, replicas) = (format!("deployment/{deployment}"), format!("--replicas={replicas}"));
     run("kubectl", &["-n", namespace, "scale", &deployment, &replicas]).await.map(drop)
 }
+
+const LATE_LABELS: &str = "app=late";
+const LATE: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: late}
+spec:
+  selector: {matchLabels: {app: late}}
+  template:
+    metadata: {labels: {app: late}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - {name: app, image: $APP, imagePullPolicy: IfNotPresent, args: [serve]}
+";
