@@ -92,7 +92,8 @@ impl Default for MeshSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::IDENTITY)))]
 pub struct Identity {
-    /// Life of a sidecar's certificate. At least `1m`, shorter than `rootLifetime`. Default: `24h`. Example: `12h`.
+    /// Life of a sidecar's certificate. At least `1m`, shorter than `rootLifetime`, of which a sixth is used at most.
+    /// Default: `24h`. Example: `12h`.
     #[serde(default = "defaults::certificate_lifetime")]
     pub certificate_lifetime: Duration,
 
@@ -105,13 +106,15 @@ pub struct Identity {
     #[serde(default = "defaults::root_lifetime")]
     pub root_lifetime: Duration,
 
-    /// How long before its end a root is joined by its successor. Shorter than `rootLifetime`. Default: `720h`.
-    /// Example: `168h`.
+    /// How long before its end a root is joined by its successor, which signs once all sidecars trust it. Shorter than
+    /// `rootLifetime`. The annotation `weft.dev/rotate-root` of this object, with any new value, asks for a successor
+    /// now. Default: `720h`. Example: `168h`.
     #[serde(default = "defaults::root_overlap")]
     pub root_overlap: Duration,
 
-    /// A Secret with an authority of your own (`ca.crt`, `tls.crt`, `tls.key`) in the operator's namespace.
-    /// Default: none, the operator makes one. Example: `{name: weft-issuer}`.
+    /// A Secret with an authority of your own (`ca.crt`, `tls.crt`, `tls.key`, as cert-manager writes them) in the
+    /// operator's namespace. It is followed when it is renewed. Default: none, the operator makes one.
+    /// Example: `{name: weft-issuer}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_secret: Option<IssuerSecret>,
 }

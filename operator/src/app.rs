@@ -1,7 +1,6 @@
 //! Puts the operator together and runs it: binds, starts its parts, and takes them down again. Used by `main` and,
 //! in-process, by `weft run` and tests. What the parts do is theirs.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,7 +191,7 @@ fn start(
     let (say_tokens, tokens) = watch::channel(JoinTokens::default());
     let (say_wanted, wanted_keys) = watch::channel(Vec::new());
     let (say_in_force, in_force) = oneshot::channel();
-    let (say_namespaces, namespaces) = watch::channel(BTreeSet::new());
+    let (say_namespaces, namespaces) = watch::channel(None);
     let lifetime = settings.certificate_lifetime;
     let (keeping, cluster, replica) = if let Some(client) = source.client() {
         let (ask, asked) = watch::channel(None);

@@ -286,7 +286,7 @@ impl Authority {
         let key = KeyPair::generate().map_err(AuthorityError::OwnKey)?;
         let request = CertificateParams::default().serialize_request(&key).map_err(AuthorityError::OwnKey)?;
         let life = Lifetime { length: OWN_LIFETIME, renew_percent: 50 };
-        let signed = ca.sign(request.der(), &id, now, life)?;
+        let signed = ca.sign_own(request.der(), &id, now, life)?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let identity = tls::Identity { chain: signed.chain, key, roots: ca.roots() };
         Ok(OwnIdentity { identity, renew_at: signed.renew_at })

@@ -82,8 +82,8 @@ pub(crate) struct Outlets {
     pub(crate) keeping: Keeping,
     /// Where what a cluster is to hold goes; none: standalone.
     pub(crate) cluster: Option<Outlet>,
-    /// Namespaces of a cluster that need the roots.
-    pub(crate) namespaces: watch::Sender<BTreeSet<String>>,
+    /// Namespaces of a cluster that need the roots, once they are known.
+    pub(crate) namespaces: watch::Sender<Option<BTreeSet<String>>>,
     /// Join tokens in force.
     pub(crate) tokens: watch::Sender<JoinTokens>,
     /// Key sets to fetch.
@@ -210,7 +210,7 @@ impl Reconciler {
         if self.outlets.cluster.is_none() || !self.synced {
             return;
         }
-        let meshed = self.world.meshed_namespaces();
+        let meshed = Some(self.world.meshed_namespaces());
         self.outlets.namespaces.send_if_modified(|known| {
             let changed = *known != meshed;
             *known = meshed;

@@ -26,7 +26,7 @@ use x509_parser::prelude::FromDer;
 
 pub use self::brought::{Brought, IssuerError, Values};
 pub use self::record::trust_domain_of;
-use self::root::{Root, Signer};
+use self::root::{Root, Signer, Stage};
 pub use self::turn_over::{Policy, Wish};
 
 /// How far the clock of a peer may be behind: certificates begin this much in the past.
@@ -194,30 +194,50 @@ impl Ca {
         if id.trust_domain() != self.trust_domain {
             return Err(CaError::TrustDomain { id: id.clone(), trust_domain: self.trust_domain.clone() });
         }
-        let (not_before, not_after) = self.validity(now, life.length)?;
+        self.sign_by(self.signer()?, csr, id, (now, life))
+    }
+
+    /// Signs a certificate for the operator itself: under the root that retires while there is one, so that a workload
+    /// that has missed the new root can still ask here and learn of it.
+    pub fn sign_own(&self, csr: &[u8], id: &SpiffeId, now: i64, life: Lifetime) -> Result<Signed, CaError> {
+        let retires = self.roots.iter().filter(|root| matches!(root.stage, Stage::Retires { .. }));
+        let mut retires = retires.filter_map(|root| root.signer.as_ref());
+        let oldest = retires.find(|signer| signer.not_after > now + seconds(CLOCK_SKEW));
+        self.sign_by(oldest.map_or_else(|| self.signer(), Ok)?, csr, id, (now, life))
+    }
+
+    fn sign_by(
+        &self,
+        signer: &Signer,
+        csr: &[u8],
+        id: &SpiffeId,
+        (now, life): (i64, Lifetime),
+    ) -> Result<Signed, CaError> {
+        let (not_before, not_after) = self.validity(signer, now, life.length)?;
         let params = leaf(uri(id.as_str()).map_err(CaError::Sign)?, (not_before, not_after));
-        let chain = self.sign_params(csr, params, (id.as_str(), now))?;
+        let chain = sign_params(signer, csr, params, (id.as_str(), now))?;
         let renew_after = (not_after - now) * i64::from(life.renew_percent) / 100;
         Ok(Signed { chain, not_before, not_after, renew_at: now + renew_after })
     }
 
     /// Signs a certificate for a server of the operator itself that callers outside the mesh know by these DNS names.
     pub fn sign_server(&self, csr: &[u8], names: &[&str], now: i64) -> Result<Signed, CaError> {
-        let (not_before, not_after) = self.validity(now, SERVER_LIFE)?;
+        let signer = self.signer()?;
+        let (not_before, not_after) = self.validity(signer, now, SERVER_LIFE)?;
         let first = names.first().copied().unwrap_or_default();
         let mut params = leaf(dns(first).map_err(CaError::Sign)?, (not_before, not_after));
         for name in names.iter().skip(1) {
             params.subject_alt_names.push(dns(name).map_err(CaError::Sign)?);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let chain = self.sign_params(csr, params, (first, now))?;
+        let chain = sign_params(signer, csr, params, (first, now))?;
         Ok(Signed { chain, not_before, not_after, renew_at: now + (not_after - now) / 2 })
     }
 
     /// Begin and end of a certificate signed now: no longer than is recorded, since the turn-over counts on it, and not
     /// beyond what signs it.
-    fn validity(&self, now: i64, length: Duration) -> Result<(i64, i64), CaError> {
-        let ends = self.signer()?.not_after;
+    fn validity(&self, signer: &Signer, now: i64, length: Duration) -> Result<(i64, i64), CaError> {
+        let ends = signer.not_after;
         if ends <= now {
             return Err(CaError::Ended);
         }
@@ -225,20 +245,19 @@ impl Ca {
         let length = if longest.is_zero() { length } else { length.min(longest) };
         Ok((now - seconds(CLOCK_SKEW), (now + seconds(length)).min(ends)))
     }
+}
 
-    fn sign_params(
-        &self,
-        csr: &[u8],
-        params: CertificateParams,
-        (name, now): (&str, i64),
-    ) -> Result<Vec<CertificateDer<'static>>, CaError> {
-        let signer = self.signer()?;
-        let mut request = read_request(csr)?;
-        request.params = params;
-        request.params.serial_number = Some(serial(signer.issuer.key(), csr, name, now));
-        let certificate = request.signed_by(&signer.issuer).map_err(CaError::Sign)?;
-        Ok(std::iter::once(certificate.der().clone()).chain(signer.chain.iter().cloned()).collect())
-    }
+fn sign_params(
+    signer: &Signer,
+    csr: &[u8],
+    params: CertificateParams,
+    (name, now): (&str, i64),
+) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let mut request = read_request(csr)?;
+    request.params = params;
+    request.params.serial_number = Some(serial(signer.issuer.key(), csr, name, now));
+    let certificate = request.signed_by(&signer.issuer).map_err(CaError::Sign)?;
+    Ok(std::iter::once(certificate.der().clone()).chain(signer.chain.iter().cloned()).collect())
 }
 
 impl fmt::Debug for Ca {

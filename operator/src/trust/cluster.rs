@@ -28,8 +28,8 @@ pub(crate) struct Cluster {
     keeper: Keeper,
     /// What the Mesh says, once it is known.
     asked: watch::Receiver<Option<Mesh>>,
-    /// Namespaces that need the roots.
-    namespaces: watch::Receiver<BTreeSet<String>>,
+    /// Namespaces that need the roots, once they are known.
+    namespaces: watch::Receiver<Option<BTreeSet<String>>>,
     hub: Hub,
 }
 
@@ -37,7 +37,7 @@ impl Cluster {
     pub(crate) fn new(
         client: Client,
         asked: watch::Receiver<Option<Mesh>>,
-        namespaces: watch::Receiver<BTreeSet<String>>,
+        namespaces: watch::Receiver<Option<BTreeSet<String>>>,
         hub: Hub,
     ) -> Self {
         Self { keeper: Keeper::new(client.clone()), client, asked, namespaces, hub }

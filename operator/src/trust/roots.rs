@@ -41,11 +41,12 @@ enum Step {
     Delete(String, Option<String>),
 }
 
-/// Keeps the `ConfigMaps` right, as the leader. `namespaces` are those that have proxies. Ends with the operator only.
+/// Keeps the `ConfigMaps` right, as the leader. `namespaces` are those that have proxies, once
+/// they are known: before, nothing is taken away. Ends with the operator only.
 pub(crate) async fn lead(
     client: Client,
     authority: &Authority,
-    mut namespaces: watch::Receiver<BTreeSet<String>>,
+    mut namespaces: watch::Receiver<Option<BTreeSet<String>>>,
 ) {
     let owner = owner::installation(&client).await;
     let all: Api<ConfigMap> = Api::all(client.clone());
@@ -57,9 +58,10 @@ pub(crate) async fn lead(
     let mut is_whole = false;
     loop {
         let mut failed = false;
-        if is_whole {
+        let wanted = namespaces.borrow_and_update().clone();
+        if is_whole && let Some(wanted) = wanted {
             let roots = authority.roots_pem();
-            let steps = due(&namespaces.borrow_and_update().clone(), &roots, &seen);
+            let steps = due(&wanted, &roots, &seen);
             failed = take(&client, steps, &roots, owner.as_ref()).await;
         }
         tokio::select! {

@@ -181,8 +181,6 @@ impl Ca {
         let until = self.all_renewed(now);
         for root in self.roots.iter_mut().filter(|root| root.stage == Stage::Signs) {
             root.stage = Stage::Retires { until };
-            // Nothing is signed under it any more, so its key need not lie about.
-            root.signer = None;
         }
         let mut next = self.roots.remove(at);
         next.stage = Stage::Signs;
