@@ -13,14 +13,14 @@ node_image() { locked node_image_made; }
 node_image_made() {
   # Builds that were interrupted. Nobody else builds: this holds the lock.
   rm -rf --one-file-system "$cache"/build.*
-  local recipe name old
+  local recipe old
   recipe=$(node_recipe)
   [ "$(docker image inspect --format '{{index .Config.Labels "weft.dev/recipe"}}' "$NODE_IMAGE" 2>/dev/null)" != "$recipe" ] || return 0
   [ "$(id -u)" -eq 0 ] || die "no registry answers, and only root can make a node image"
   command -v mmdebstrap >/dev/null || die "no registry answers, and making a node image needs mmdebstrap: run 'make setup'"
-  for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl etcd coredns; do
-    go_binary "$name"
-  done
+  go_binary kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl
+  go_binary etcd
+  go_binary coredns
   say "making the node image $NODE_IMAGE"
   old=$(docker image inspect --format '{{.Id}}' "$NODE_IMAGE" 2>/dev/null) || old=
   (

@@ -11,26 +11,34 @@ tools_ready() {
   done
 }
 
-# go_binary NAME: builds a program into the cache unless it is there. It appears whole or not at all.
+# go_binary NAME…: builds programs of one module into the cache unless they are there. Each appears whole or not at all.
 go_binary() {
-  ! go_built_from "$1" || return 0
-  command -v go >/dev/null || die "$1 has to be built, which needs Go 1.24 or newer: run 'make setup', or install $1"
-  local module version path out
-  read -r module version path <<<"$(go_source "$1")"
+  local name names=() module version path packages=() out
+  for name in "$@"; do go_built_from "$name" || names+=("$name"); done
+  [ ${#names[@]} -gt 0 ] || return 0
+  command -v go >/dev/null || die "${names[*]} must be built, which needs Go 1.21 or newer: run 'make setup', or install them"
+  for name in "${names[@]}"; do
+    read -r module version path <<<"$(go_source "$name")"
+    packages+=("$module$path")
+  done
   out=$(mktemp -d "$cache/build.XXXXXX")
-  say "building $1 $version"
+  say "building ${names[*]} $version"
   (
     trap 'rm -rf "$out"' EXIT
+    mkdir "$out/bin"
     go_module "$out/module" "$module" "$version"
     cd "$out/module"
-    CGO_ENABLED=0 GOFLAGS='' go build -mod=mod -trimpath -ldflags "$(go_linker_flags "$1")" -o "$out/$1" "$module$path"
-    mv "$out/$1" "$bin/$1"
+    CGO_ENABLED=0 GOFLAGS='' go build -mod=mod -trimpath -ldflags "$(go_linker_flags)" -o "$out/bin/" "${packages[@]}"
+    # What is called `v3` after its module is etcd.
+    [ ! -e "$out/bin/v3" ] || mv "$out/bin/v3" "$out/bin/etcd"
+    [ ! -e "$out/bin/server" ] || mv "$out/bin/server" "$out/bin/etcd"
+    mv "$out/bin/"* "$bin/"
   )
 }
 
 # go_program NAME FILE: builds a program whose source is beside this script.
 go_program() {
-  command -v go >/dev/null || die "$1 has to be built, which needs Go 1.24 or newer: run 'make setup'"
+  command -v go >/dev/null || die "$1 has to be built, which needs Go 1.21 or newer: run 'make setup'"
   CGO_ENABLED=0 GOFLAGS='' go build -trimpath -ldflags '-s -w' -o "$2.new" "$here/$1/main.go"
   mv "$2.new" "$2"
 }
