@@ -69,6 +69,10 @@ images: ## Docker images of Weft and of the shop, release profile (about ten min
 	$(CARGO) build --release -p weft-operator -p weft-sidecar -p shop-user -p shop-product -p shop-order --bins
 	e2e/cluster/images.sh $(RELEASE)
 
+.PHONY: load
+load: ## Put these images onto the nodes of the cluster that `make cluster` made
+	e2e/cluster/cluster.sh load $$(e2e/cluster/images.sh --test-names | grep -v weft-e2e/)
+
 .PHONY: e2e
 e2e: ## All tests on a Kubernetes cluster made for them; KEEP=1 leaves it for looking around
 	@./setup.sh cluster
