@@ -1,5 +1,6 @@
 //! Runs the tests: the installation first, then side by side what does not disturb others, then one after the other what
-//! does, the removal last. Says of each how long it took, and of one that failed why and where to look.
+//! does, the removal last. Says of each how long it took, and of one that failed why and where to look. One that fails is
+//! tried once more in namespaces of its own, since a cluster has its own weather; the summary names those that needed it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -118,6 +119,9 @@ pub async fn run(cluster: &Cluster, tests: Vec<Test>) -> bool {
     }
     let (passed, failed) = (outcome.passed, outcome.failed.len());
     say(format_args!("\n{passed} passed, {failed} failed in {:.0?}", began.elapsed()));
+    for name in &outcome.again {
+        say(format_args!("  passed at the second attempt only: {name}"));
+    }
     for name in &outcome.failed {
         say(format_args!("  failed: {name}"));
     }
@@ -127,17 +131,30 @@ pub async fn run(cluster: &Cluster, tests: Vec<Test>) -> bool {
 #[derive(Default)]
 struct Outcome {
     passed: usize,
+    again: Vec<&'static str>,
     failed: Vec<&'static str>,
 }
 
+/// How a test came out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// At the second attempt.
+    PassedAgain,
+    Failed,
+}
+
 impl Outcome {
-    fn add(&mut self, (name, passed): (&'static str, bool)) -> bool {
-        if passed {
-            self.passed += 1;
-        } else {
-            self.failed.push(name);
+    fn add(&mut self, (name, verdict): (&'static str, Verdict)) -> bool {
+        match verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::PassedAgain => {
+                self.passed += 1;
+                self.again.push(name);
+            }
+            Verdict::Failed => self.failed.push(name),
         }
-        passed
+        verdict != Verdict::Failed
     }
 }
 
@@ -161,8 +178,17 @@ async fn beside(cluster: &Cluster, tests: Vec<Test>, outcome: &mut Outcome) {
     }
 }
 
-async fn attempt(cluster: Cluster, test: Test) -> (&'static str, bool) {
-    let cx = Cx { cluster, name: test.name, spaces: Arc::default() };
+async fn attempt(cluster: Cluster, test: Test) -> (&'static str, Verdict) {
+    for verdict in [Verdict::Passed, Verdict::PassedAgain] {
+        if once(&cluster, &test).await {
+            return (test.name, verdict);
+        }
+    }
+    (test.name, Verdict::Failed)
+}
+
+async fn once(cluster: &Cluster, test: &Test) -> bool {
+    let cx = Cx { cluster: cluster.clone(), name: test.name, spaces: Arc::default() };
     let began = Instant::now();
     // A task of its own, so that a panic is an outcome too.
     let mut task = JoinSet::new();
@@ -181,7 +207,7 @@ async fn attempt(cluster: Cluster, test: Test) -> (&'static str, bool) {
     if let Err(error) = tidy(&cx).await {
         say(format_args!("cannot tidy up after {}: {error:#}", test.name));
     }
-    (test.name, result.is_ok())
+    result.is_ok()
 }
 
 async fn failed(cx: &Cx, took: Duration, error: &anyhow::Error) {
