@@ -14,7 +14,8 @@ pub(crate) async fn weft_sees_the_cluster(cx: Cx) -> Result<()> {
     let pod = mesh.place_of(&labels("echo")).await?.pod;
     let weft = &cx.cluster.settings.weft;
     for (args, parts) in [
-        (vec!["check"], vec!["weft-operator"]),
+        // Of this namespace: those of other tests come and go.
+        (vec!["check", "-n", &mesh.name], vec!["weft-operator"]),
         (vec!["status", "-n", &mesh.name], vec!["echo", "Strict"]),
         (vec!["proxy", "certs", &pod, "-n", &mesh.name], vec!["/sa/echo"]),
         (vec!["proxy", "config", &pod, "-n", &mesh.name], vec!["echo"]),

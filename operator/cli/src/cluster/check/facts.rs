@@ -129,6 +129,8 @@ async fn definitions(client: &Client) -> Seen<Vec<CustomResourceDefinition>> {
 async fn meshed(cluster: &Cluster) -> Seen<Vec<Namespace>> {
     let params = ListParams::default().labels(&format!("{INJECT}={INJECT_ENABLED}"));
     let mut all: Vec<Namespace> = list(&Api::all(cluster.client.clone()), params).await.map_err(told)?;
+    // One that is going away has lost its roots already, and needs them no more.
+    all.retain(|namespace| namespace.metadata.deletion_timestamp.is_none());
     if let Some(only) = &cluster.namespace {
         all.retain(|namespace| &namespace.name_any() == only);
     }
