@@ -1,0 +1,53 @@
+//! The table of the measurement, for a README.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
+
+use std::time::Duration;
+
+/// What one size gave.
+pub(crate) struct Row {
+    pub(crate) services: usize,
+    /// From the start of the operator's process to ready.
+    pub(crate) ready: Duration,
+    /// From before the change to the last proxy that has it.
+    pub(crate) delays: Vec<Duration>,
+    /// Resident memory of the operator afterwards.
+    pub(crate) memory_mib: u64,
+    /// CPU of the operator per change.
+    pub(crate) cpu_per_change: Duration,
+    /// All changes together.
+    pub(crate) took: Duration,
+}
+
+pub(crate) fn head(proxies: usize, uses: usize, changes: usize) {
+    println!(
+        "{proxies} proxies, each using {uses} services; {changes} changes of one endpoint, one after the other\n"
+    );
+    println!(
+        "| services | ready after | change to last proxy p50 / p99 / max | operator RSS | CPU per change |"
+    );
+    println!("|---:|---:|---:|---:|---:|");
+}
+
+pub(crate) fn row(row: &Row) {
+    let mut delays = row.delays.clone();
+    delays.sort_unstable();
+    let at = |share: usize| {
+        let last = delays.len().saturating_sub(1);
+        delays.get((delays.len() * share / 100).min(last)).map_or(0.0, |delay| delay.as_secs_f64() * 1e3)
+    };
+    println!(
+        "| {} | {:.1} s | {:.1} / {:.1} / {:.1} ms | {} MiB | {:.2} ms |",
+        row.services,
+        row.ready.as_secs_f64(),
+        at(50),
+        at(99),
+        at(100),
+        row.memory_mib,
+        row.cpu_per_change.as_secs_f64() * 1e3,
+    );
+    progress(&format!("{} changes took {:.1} s", row.delays.len(), row.took.as_secs_f64()));
+}
+
+pub(crate) fn progress(text: &str) {
+    eprintln!("… {text}");
+}
