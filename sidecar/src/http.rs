@@ -8,6 +8,7 @@ pub mod enter;
 pub mod exchange;
 pub mod exec;
 pub mod headers;
+pub mod received;
 pub mod replay;
 pub mod serve;
 pub mod upgrade;

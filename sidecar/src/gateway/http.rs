@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::Response;
 use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::for_host;
 use crate::config::snapshot::{Destination, Snapshot};
@@ -14,8 +13,9 @@ use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
+use crate::http::received::Received;
 use crate::http::serve::Head;
-use crate::http::upgrade::{Inward, take};
+use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::outbound::forward::forward;
 use crate::outbound::routes::{self, Way};
@@ -33,11 +33,10 @@ pub async fn handle(
     worker: Rc<Worker>,
     conn: Arc<ConnCx>,
     address: SocketAddr,
-    request: Request<Incoming>,
+    (mut request, body): (Inward, Received),
     head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
-    let (mut request, body) = take(request);
     let Entered { mut cx, upgrade, refused } =
         enter(Direction::Gateway, &conn, &worker.shared.telemetry, &mut request.parts, head);
     request.upgrade = upgrade;
@@ -77,7 +76,7 @@ async fn steps(
     way: Way,
     cx: &mut RequestCx,
     mut request: Inward,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Reject> {
     let routed = match way {
         Way::Answer(redirection) => return Ok(routes::redirect(redirection, cx)),

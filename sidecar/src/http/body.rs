@@ -1,4 +1,4 @@
-//! The one body type of the data plane: hyper's own passed through, something short of ours, or a body kept for a
+//! The one body type of the data plane: one that was received passed through, something short of ours, or a body kept for a
 //! retry. What must happen when a body has ended (a connection goes back to its pool, a request is counted) hangs on it.
 
 use std::fmt;
@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::received::{BodyError, PolledFrame, Received};
 use super::replay::Replay;
 use crate::policy::fallback::Recording;
 
@@ -26,7 +26,7 @@ pub struct Body {
 enum Inner {
     Empty,
     Full(Bytes),
-    Incoming(Incoming),
+    Received(Received),
     Replay(Replay),
 }
 
@@ -39,7 +39,6 @@ pub enum End<'a> {
     Aborted,
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
 type Call = Box<dyn FnOnce(End<'_>)>;
 
 /// Called once, when a body has ended or is dropped before.
@@ -76,9 +75,9 @@ impl Body {
         Self { inner: Inner::Full(bytes.into()), ended: None, recording: None }
     }
 
-    /// As hyper received it.
-    pub fn incoming(incoming: Incoming) -> Self {
-        let inner = if incoming.is_end_stream() { Inner::Empty } else { Inner::Incoming(incoming) };
+    /// As it was received.
+    pub fn received(body: Received) -> Self {
+        let inner = if body.is_end_stream() { Inner::Empty } else { Inner::Received(body) };
         Self { inner, ended: None, recording: None }
     }
 
@@ -108,10 +107,10 @@ impl Body {
         self
     }
 
-    /// What hyper received, where nothing of it has been read yet.
-    pub fn into_incoming(mut self) -> Option<Incoming> {
+    /// What was received, where nothing of it has been read yet.
+    pub fn into_received(mut self) -> Option<Received> {
         match std::mem::replace(&mut self.inner, Inner::Empty) {
-            Inner::Incoming(incoming) => Some(incoming),
+            Inner::Received(body) => Some(body),
             _ => None,
         }
     }
@@ -134,12 +133,9 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         let mut frame = ready!(this.inner.poll_frame(cx));
         // The other end of an HTTP/2 connection gives up after 100 empty frames, so none is passed on.
@@ -166,18 +162,18 @@ impl http_body::Body for Body {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Incoming(incoming) => incoming.size_hint(),
+            Inner::Received(body) => body.size_hint(),
             Inner::Replay(replay) => replay.size_hint(),
         }
     }
 }
 
-fn is_empty(frame: Option<&Result<Frame<Bytes>, hyper::Error>>) -> bool {
+fn is_empty(frame: Option<&Result<Frame<Bytes>, BodyError>>) -> bool {
     frame.and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref).is_some_and(Bytes::is_empty)
 }
 
 impl Inner {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => {
@@ -185,7 +181,7 @@ impl Inner {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Replay(replay) => Pin::new(replay).poll_frame(cx),
         }
     }
@@ -194,7 +190,7 @@ impl Inner {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
-            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Received(body) => body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
         }
     }

@@ -9,12 +9,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use super::received::{BodyError, PolledFrame, Received};
 
 /// Bytes kept per request.
 pub const LIMIT: usize = 64 * 1024;
-
-type Polled = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
 
 /// One sending of a kept body.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct Replay {
 
 #[derive(Debug)]
 struct Kept {
-    rest: Incoming,
+    rest: Received,
     pieces: Vec<Bytes>,
     size: usize,
     trailers: Option<HeaderMap>,
@@ -42,7 +41,7 @@ pub struct Keeper(Rc<RefCell<Kept>>);
 
 impl Keeper {
     /// Keeps this body.
-    pub fn new(rest: Incoming) -> Self {
+    pub fn new(rest: Received) -> Self {
         Self(Rc::new(RefCell::new(Kept {
             rest,
             pieces: Vec::new(),
@@ -65,7 +64,7 @@ impl Keeper {
 }
 
 impl Replay {
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Polled {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let kept = &mut *self.kept.borrow_mut();
         let frame = ready!(Pin::new(&mut kept.rest).poll_frame(cx));
         match &frame {
@@ -100,12 +99,9 @@ impl Kept {
 
 impl Body for Replay {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         let kept = this.kept.borrow();
         if let Some(piece) = kept.pieces.get(this.sent) {

@@ -14,6 +14,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -22,7 +23,8 @@ use tracing::debug;
 use super::body::Body;
 use super::exec::LocalExec;
 use super::headers::put_close;
-use super::upgrade::is_switch;
+use super::received::{OnSwitch, Received};
+use super::upgrade::{Inward, is_switch};
 use crate::net::connections::{Registered, Verdict};
 use crate::net::scan::{Heads, Scanned};
 use crate::net::stream::Stream;
@@ -65,7 +67,7 @@ pub enum Http {
 /// Serves a connection with this handler.
 pub async fn serve<H, F>(worker: &Rc<Worker>, stream: Stream, http: Http, handler: H) -> hyper::Result<()>
 where
-    H: Fn(Request<Incoming>, Head) -> F,
+    H: Fn((Inward, Received), Head) -> F,
     F: Future<Output = Response<Body>> + 'static,
 {
     match http {
@@ -76,7 +78,7 @@ where
 
 async fn one<H, F>(worker: &Rc<Worker>, stream: Stream, handler: H) -> hyper::Result<()>
 where
-    H: Fn(Request<Incoming>, Head) -> F,
+    H: Fn((Inward, Received), Head) -> F,
     F: Future<Output = Response<Body>>,
 {
     let heads = Arc::new(Heads::default());
@@ -87,7 +89,7 @@ where
         let head = Head { bad: heads.is_bad(number.get()), closing: registered.is_finishing() };
         let busy = registered.busy();
         let may_switch = may_switch(&request);
-        let answer = handler(request, head);
+        let answer = handler(take(request), head);
         async move {
             let mut answer = answer.await;
             drop(busy);
@@ -124,6 +126,13 @@ where
     .await
 }
 
+/// Takes a request over from hyper.
+fn take(request: Request<Incoming>) -> (Inward, Received) {
+    let (mut parts, body) = request.into_parts();
+    let client = parts.extensions.remove::<OnUpgrade>().map(OnSwitch::Hyper);
+    (Inward::new(parts, client), Received::Hyper(body))
+}
+
 /// The method, where the scanner stopped looking after this head, since what follows may be no HTTP. Where it is HTTP after
 /// all, the connection must not go on without the scanner.
 fn may_switch(request: &Request<Incoming>) -> Option<Method> {
@@ -135,12 +144,12 @@ fn may_switch(request: &Request<Incoming>) -> Option<Method> {
 
 async fn two<H, F>(worker: &Rc<Worker>, stream: Stream, handler: H) -> hyper::Result<()>
 where
-    H: Fn(Request<Incoming>, Head) -> F,
+    H: Fn((Inward, Received), Head) -> F,
     F: Future<Output = Response<Body>> + 'static,
 {
     let registered = worker.connections.register(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = handler(request, Head::default());
+        let answer = handler(take(request), Head::default());
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http2::Builder::new(LocalExec(worker.tasks.clone()))

@@ -1,47 +1,44 @@
-//! Where requests come in from hyper and answers go back to it, connections that stop being HTTP included: `WebSockets`,
-//! other upgrades, CONNECT. Once both sides have switched, bytes go both ways until either end closes; a new
+//! Where answers go back to whoever asked, connections that stop being HTTP included: `WebSockets`, other upgrades, CONNECT. Once both sides have switched, bytes go both ways until either end closes; a new
 //! configuration leaves them alone, and a drain gives them time up to the deadline.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Response, StatusCode};
 use tracing::debug;
 
 use super::body::{Body, End};
 use super::headers::{put_upgrade, strip_answer};
+use super::received::{OnSwitch, Received};
 use crate::cx::RequestCx;
 use crate::net::pump::pump;
 use crate::net::worker::Worker;
 use crate::upstream::pool::Connection;
 
-/// A request taken over from hyper.
+/// A request as it came in, without its body.
 #[derive(Debug)]
 pub struct Inward {
     /// Its head.
     pub parts: Parts,
     /// The client's side of an upgrade, should it come to one.
-    pub client: Option<OnUpgrade>,
+    pub client: Option<OnSwitch>,
     /// The protocol it wants to switch to.
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Takes a request over from hyper.
-pub fn take(request: Request<Incoming>) -> (Inward, Incoming) {
-    let (mut parts, body) = request.into_parts();
-    let client = parts.extensions.remove::<OnUpgrade>();
-    (Inward { parts, client, upgrade: None }, body)
+impl Inward {
+    /// A head, and the client's side of an upgrade.
+    pub const fn new(parts: Parts, client: Option<OnSwitch>) -> Self {
+        Self { parts, client, upgrade: None }
+    }
 }
 
 /// What becomes of a request's connection if the upstream agrees to switch protocols.
 #[derive(Debug)]
 pub struct Switch {
     /// The client's side.
-    pub client: Option<OnUpgrade>,
+    pub client: Option<OnSwitch>,
     /// Closed after this long without a byte; none: never.
     pub idle: Option<Duration>,
 }
@@ -52,16 +49,17 @@ pub fn conclude<H: 'static>(
     worker: &Rc<Worker>,
     cx: &RequestCx,
     switch: Switch,
-    mut answer: Response<Incoming>,
+    mut answer: Response<Received>,
     (connection, held): (Connection, H),
 ) -> Response<Body> {
     if is_switch(&cx.method, answer.status()) {
-        return join(worker, switch, answer, held);
+        let upstream = connection.switch(&mut answer);
+        return join(worker, switch, answer, (upstream, held));
     }
     strip_answer(answer.headers_mut());
     *answer.version_mut() = cx.version;
     answer.map(|body| {
-        Body::incoming(body).on_end(move |end| {
+        Body::received(body).on_end(move |end| {
             if matches!(end, End::Complete(_)) {
                 connection.give_back();
             }
@@ -78,10 +76,9 @@ pub fn is_switch(method: &Method, status: StatusCode) -> bool {
 fn join<H: 'static>(
     worker: &Rc<Worker>,
     Switch { client, idle }: Switch,
-    mut answer: Response<Incoming>,
-    held: H,
+    answer: Response<Received>,
+    (upstream, held): (OnSwitch, H),
 ) -> Response<Body> {
-    let upstream = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
     if let Some(protocol) = strip_answer(&mut parts.headers) {
         put_upgrade(&mut parts.headers, protocol);
@@ -94,7 +91,7 @@ fn join<H: 'static>(
             Ok(both) => both,
             Err(error) => return debug!(%error, "upgrade failed"),
         };
-        pump(TokioIo::new(client), TokioIo::new(upstream), idle, |_| ()).await;
+        pump(client, upstream, idle, |_| ()).await;
     });
     Response::from_parts(parts, Body::empty())
 }

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Response, Version};
-use hyper::body::Incoming;
 use weft_api::v1::Protocol;
 
 use crate::config::snapshot::InboundPort;
 use crate::cx::RequestCx;
 use crate::http::body::Body;
+use crate::http::received::Received;
 use crate::http::upgrade::{Inward, Switch, conclude};
 use crate::net::worker::Worker;
 use crate::policy::limits::Slot;
@@ -26,7 +26,7 @@ pub async fn send(
     worker: &Rc<Worker>,
     port: &InboundPort,
     cx: &mut RequestCx,
-    (mut request, body): (Inward, Incoming),
+    (mut request, body): (Inward, Received),
     slot: Slot,
 ) -> Result<Response<Body>, Reject> {
     let target = Target {

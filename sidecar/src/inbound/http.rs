@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 
 use super::{Peer, app, checks};
 use crate::config::snapshot::{InboundConfig, Snapshot};
@@ -11,8 +10,9 @@ use crate::cx::RequestCx;
 use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
+use crate::http::received::Received;
 use crate::http::serve::Head;
-use crate::http::upgrade::{Inward, take};
+use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
@@ -21,11 +21,10 @@ use crate::telemetry::Direction;
 pub async fn handle(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
-    request: Request<Incoming>,
+    (mut request, body): (Inward, Received),
     head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
-    let (mut request, body) = take(request);
     let Entered { cx, upgrade, refused } =
         enter(Direction::Inbound, &peer.conn, &worker.shared.telemetry, &mut request.parts, head);
     request.upgrade = upgrade;
@@ -53,7 +52,7 @@ async fn steps(
     to: To<'_>,
     cx: &mut RequestCx,
     mut request: Inward,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Reject> {
     checks::peer(to.peer)?;
     checks::token(to.inbound, cx, &mut request.parts)?;

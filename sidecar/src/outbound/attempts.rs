@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::{Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 use weft_api::v1::Protocol;
@@ -18,6 +17,7 @@ use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
 use crate::http::deadline;
+use crate::http::received::Received;
 use crate::http::upgrade::{Inward, Switch, conclude};
 use crate::net::worker::Worker;
 use crate::policy::breaker::{Permit, Transition};
@@ -54,7 +54,7 @@ struct Ended {
 
 /// An answer, and what must be kept until its body has passed.
 struct Answered {
-    answer: Response<Incoming>,
+    answer: Response<Received>,
     connection: Connection,
     picked: Picked,
     /// Not yet recorded, because the outcome stands in the trailers.
@@ -66,7 +66,7 @@ pub async fn run(
     worker: &Rc<Worker>,
     routed: &Routed,
     cx: &mut RequestCx,
-    (mut request, body): (Inward, Incoming),
+    (mut request, body): (Inward, Received),
     slot: Slot,
 ) -> Result<Response<Body>, Reject> {
     let now = Instant::now();
@@ -218,7 +218,7 @@ impl Run<'_> {
         &self,
         permit: Option<Permit>,
         outcome: Outcome,
-        answer: &Response<Incoming>,
+        answer: &Response<Received>,
     ) -> Option<Permit> {
         let later =
             self.cx.grpc && outcome == Outcome::Status(StatusCode::OK) && !answer.body().is_end_stream();
@@ -278,7 +278,7 @@ pub async fn pass_through(
     worker: &Rc<Worker>,
     address: SocketAddr,
     cx: &mut RequestCx,
-    (mut request, body): (Inward, Incoming),
+    (mut request, body): (Inward, Received),
 ) -> Result<Response<Body>, Reject> {
     let name: Arc<str> = "outside".into();
     let target = Target {

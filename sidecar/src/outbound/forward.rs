@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -15,6 +14,7 @@ use crate::config::snapshot::Destination;
 use crate::cx::RequestCx;
 use crate::http::answer::put_request_id;
 use crate::http::body::Body;
+use crate::http::received::Received;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::policy::fallback::Key;
@@ -30,7 +30,7 @@ pub async fn forward(
     routed: &Routed,
     cx: &mut RequestCx,
     request: Inward,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Reject> {
     let destination = &routed.destination;
     cx.destination = Some(Arc::clone(&destination.name));

@@ -3,8 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 
 use super::attempts;
 use super::destination::{Found, Way, find};
@@ -15,8 +14,9 @@ use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
+use crate::http::received::Received;
 use crate::http::serve::Head;
-use crate::http::upgrade::{Inward, take};
+use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::policy::route::Selected;
 use crate::reject::Reject;
@@ -27,11 +27,10 @@ pub async fn handle(
     worker: Rc<Worker>,
     conn: Arc<ConnCx>,
     way: Rc<Way>,
-    request: Request<Incoming>,
+    (mut request, body): (Inward, Received),
     head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
-    let (mut request, body) = take(request);
     let Entered { cx, upgrade, refused } =
         enter(Direction::Outbound, &conn, &worker.shared.telemetry, &mut request.parts, head);
     request.upgrade = upgrade;
@@ -64,7 +63,7 @@ async fn steps(
     (destination, pinned): (Arc<Destination>, Option<Pinned>),
     cx: &mut RequestCx,
     mut request: Inward,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Reject> {
     // Whoever calls one instance by its own address means that one: routes are for those who call the service.
     let selected = if pinned.is_some() { None } else { select(&destination, cx, &request) };

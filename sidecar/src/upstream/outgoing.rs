@@ -12,13 +12,13 @@ use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Speaks, Target};
-use super::pool::Connection;
+use super::pool::{Connection, SendError, SendFailure};
 use crate::http::body::Body;
 use crate::http::headers::put_upgrade;
+use crate::http::received::Received;
 use crate::http::replay::Keeper;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
@@ -42,7 +42,7 @@ pub struct Outgoing {
 enum Source {
     Empty,
     /// Can be sent once.
-    Once(Incoming),
+    Once(Received),
     /// Can be sent again as long as it is whole.
     Kept(Keeper),
     Gone,
@@ -59,7 +59,7 @@ pub struct Failure {
 
 impl Outgoing {
     /// Takes a request that has entered; keeps its body where `keep` says that it may be sent again.
-    pub fn new(request: Inward, body: Incoming, keep: bool) -> Self {
+    pub fn new(request: Inward, body: Received, keep: bool) -> Self {
         let Inward { parts, upgrade, .. } = request;
         let body = match (body.is_end_stream(), keep) {
             (true, _) => Source::Empty,
@@ -120,7 +120,7 @@ impl Outgoing {
         worker: &Rc<Worker>,
         target: Target<'_>,
         speaks: Speaks,
-    ) -> Result<(Response<Incoming>, Connection), Failure> {
+    ) -> Result<(Response<Received>, Connection), Failure> {
         self.sent = None;
         let connected = worker.pool.get(worker, target, speaks).await;
         let mut connection = connected.map_err(|error| unconnected(&error))?;
@@ -133,7 +133,7 @@ impl Outgoing {
             };
             let reused = connection.was_reused();
             drop(connection);
-            if !(self.take_back(error).map_err(|error| broken(&error))? && reused) {
+            if !(self.take_back(error).map_err(broken)? && reused) {
                 return Err(reset("closed before the request was sent"));
             }
             let connected = match speaks {
@@ -145,19 +145,14 @@ impl Outgoing {
     }
 
     /// Whether it can be sent again on a new connection after this error; the error where it must not be.
-    fn take_back(
-        &mut self,
-        mut error: hyper::client::conn::TrySendError<Request<Body>>,
-    ) -> Result<bool, hyper::Error> {
-        if let Some(unsent) = error.take_message() {
-            if let (Source::Gone, Some(body)) = (&self.body, unsent.into_body().into_incoming()) {
+    fn take_back(&mut self, mut error: SendError) -> Result<bool, SendError> {
+        if let Some(unsent) = error.unsent.take() {
+            if let (Source::Gone, Some(body)) = (&self.body, unsent.into_body().into_received()) {
                 self.body = Source::Once(body);
             }
             return Ok(self.is_whole());
         }
-        let error = error.into_error();
-        let closed =
-            error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io(&error);
+        let closed = error.failure == SendFailure::Closed;
         if closed && self.method.is_idempotent() && self.is_whole() { Ok(true) } else { Err(error) }
     }
 
@@ -167,7 +162,7 @@ impl Outgoing {
                 self.body = Source::Empty;
                 Body::empty()
             }
-            Source::Once(body) => Body::incoming(body),
+            Source::Once(body) => Body::received(body),
             Source::Kept(keeper) if keeper.is_whole() => {
                 let replay = keeper.replay();
                 self.body = Source::Kept(keeper);
@@ -216,14 +211,6 @@ fn as_http1(request: &mut Request<Body>, upgrade: Option<&HeaderValue>) {
     }
 }
 
-fn is_io(error: &hyper::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|io| {
-        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
-    })
-}
-
 fn unconnected(error: &ConnectError) -> Failure {
     Failure { outcome: Outcome::ConnectFailed, reject: error.into() }
 }
@@ -232,13 +219,11 @@ fn reset(why: &'static str) -> Failure {
     Failure { outcome: Outcome::Reset, reject: Reject::new(Reason::UpstreamReset).because(why) }
 }
 
-fn broken(error: &hyper::Error) -> Failure {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let detail = format!("{error}: {cause}");
-    let reason = match () {
-        () if error.is_parse() => Reason::UpstreamProtocol,
-        () if error.is_user() => Reason::BadRequest,
-        () => Reason::UpstreamReset,
+fn broken(error: SendError) -> Failure {
+    let reason = match error.failure {
+        SendFailure::Protocol => Reason::UpstreamProtocol,
+        SendFailure::Request => Reason::BadRequest,
+        SendFailure::Closed | SendFailure::Broken => Reason::UpstreamReset,
     };
-    Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(detail) }
+    Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(error.cause) }
 }

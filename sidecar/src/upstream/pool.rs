@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
@@ -21,8 +20,10 @@ use weft_api::spiffe::SpiffeId;
 use super::connect::{ConnectError, Speaks, Target, connect};
 use crate::http::body::Body;
 use crate::http::exec::LocalExec;
+use crate::http::received::{OnSwitch, Received};
 use crate::http::serve::MAX_HEAD;
 use crate::net::worker::Worker;
+use crate::operator::causes;
 
 /// Unused HTTP/1.1 connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;
@@ -32,7 +33,7 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 
-type Sent = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+type Sent = Result<Response<Received>, SendError>;
 
 /// All connections a worker has made.
 #[derive(Debug, Default)]
@@ -80,6 +81,55 @@ pub enum Connection {
     Http1(Lent),
     /// One stream of an HTTP/2 connection.
     H2(Stream),
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub struct SendError {
+    /// The request, where nothing of it was written.
+    pub unsent: Option<Box<Request<Body>>>,
+    /// What happened.
+    pub failure: SendFailure,
+    /// In words, for the log.
+    pub cause: String,
+}
+
+/// How sending a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendFailure {
+    /// The connection ended before any byte of an answer.
+    Closed,
+    /// What came was no answer.
+    Protocol,
+    /// The request's own body broke off.
+    Request,
+    /// The connection broke in another way.
+    Broken,
+}
+
+impl From<TrySendError<Request<Body>>> for SendError {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        let error = error.into_error();
+        let failure = match () {
+            () if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+                SendFailure::Closed
+            }
+            () if is_io(&error) => SendFailure::Closed,
+            () if error.is_parse() => SendFailure::Protocol,
+            () if error.is_user() => SendFailure::Request,
+            () => SendFailure::Broken,
+        };
+        Self { unsent, failure, cause: causes(&error) }
+    }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|io| {
+        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    })
 }
 
 /// A borrowed HTTP/1.1 connection. Dropped without [`Lent::give_back`] it is closed.
@@ -285,10 +335,11 @@ impl Drop for Stream {
 impl Connection {
     /// Sends a request; an error returns it where nothing of it was written.
     pub async fn send(&mut self, request: Request<Body>) -> Sent {
-        match self {
+        let sent = match self {
             Self::Http1(lent) => lent.sender.try_send_request(request).await,
             Self::H2(stream) => stream.shared.sender.clone().try_send_request(request).await,
-        }
+        };
+        sent.map(|answer| answer.map(Received::Hyper)).map_err(SendError::from)
     }
 
     /// Whether it has carried a request before.
@@ -296,6 +347,13 @@ impl Connection {
         match self {
             Self::Http1(lent) => lent.reused,
             Self::H2(_) => true,
+        }
+    }
+
+    /// Takes the connection over, after an answer that ends HTTP on it.
+    pub fn switch(self, answer: &mut Response<Received>) -> OnSwitch {
+        match self {
+            Self::Http1(_) | Self::H2(_) => OnSwitch::Hyper(hyper::upgrade::on(answer)),
         }
     }
 

@@ -1,0 +1,110 @@
+//! What comes off a connection, whatever carried it: a body, and the bytes of a connection that stops being HTTP. The one
+//! place where the codecs and transports of the data plane meet; nothing beyond it knows which one a request came by.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A body as it was received.
+#[derive(Debug)]
+pub enum Received {
+    /// By hyper.
+    Hyper(Incoming),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Received by hyper.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+}
+
+/// What polling a body for its next frame gives.
+pub type PolledFrame = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Resolves once a connection has stopped being HTTP.
+#[derive(Debug)]
+pub enum OnSwitch {
+    /// One of hyper's.
+    Hyper(OnUpgrade),
+}
+
+impl Future for OnSwitch {
+    type Output = io::Result<Switched>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Hyper(upgrade) => Pin::new(upgrade)
+                .poll(cx)
+                .map_ok(|upgraded| Switched::Hyper(TokioIo::new(upgraded)))
+                .map_err(io::Error::other),
+        }
+    }
+}
+
+/// The bytes of a connection that has stopped being HTTP.
+#[derive(Debug)]
+pub enum Switched {
+    /// One of hyper's.
+    Hyper(TokioIo<Upgraded>),
+}
+
+impl AsyncRead for Switched {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Hyper(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Switched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Hyper(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Hyper(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Hyper(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
