@@ -6,7 +6,6 @@
 //! status is written, `news` and `events` say what users must know.
 
 mod apply;
-mod desired;
 mod events;
 mod kinds;
 mod news;
@@ -16,6 +15,7 @@ mod watch;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -24,11 +24,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 use weft_core::inject::Template;
-use weft_core::render::{Obstacle, OwnedKind};
+use weft_core::render::{Obstacle, OwnedKind, Rendered};
 use weft_core::world::ObjectRef;
 
 use self::apply::{ApplyError, carry_out};
-pub(crate) use self::desired::Desired;
 use self::events::Recorder;
 use self::plan::{Ended, Job, Plan};
 pub(crate) use self::statuses::Statuses;
@@ -36,12 +35,18 @@ use self::statuses::Write;
 use self::watch::Sight;
 use self::write::write;
 use crate::event::{Event, Hub};
+use crate::latest::{Changed, Latest};
 use crate::leader::Leadership;
 use crate::replicas::Reports;
 
 const PENDING_SIGHTS: usize = 256;
 /// From the beginning of a term until other replicas have said what their proxies say.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is to be in the cluster: for every Microservice and Gateway the objects made of it.
+pub(crate) type Desired = Latest<ObjectRef, Arc<Rendered>>;
+/// A resource and what is to be made of it; none: it is gone, and what it made goes with it.
+pub(crate) type Wanted = Changed<ObjectRef, Arc<Rendered>>;
 
 /// What the reconciler decides for a cluster, and needs for it.
 #[derive(Clone, Debug, Default)]
@@ -84,9 +89,7 @@ impl Cluster {
         for kind in OwnedKind::ALL {
             watches.spawn(watch::watch(self.client.clone(), kind, say.clone()));
         }
-        for wanted in self.outlet.desired.all() {
-            plan.want(wanted, Instant::now());
-        }
+        self.outlet.desired.begin();
         let mut jobs = JoinSet::new();
         let mut told = BTreeMap::new();
         loop {
@@ -95,7 +98,7 @@ impl Cluster {
             }
             let wake = plan.wake_at();
             tokio::select! {
-                changes = self.outlet.desired.changes() => {
+                changes = self.outlet.desired.next(usize::MAX) => {
                     for wanted in changes {
                         told.remove(&wanted.0);
                         plan.want(wanted, Instant::now());

@@ -14,6 +14,7 @@ mod clock;
 mod cluster;
 mod event;
 mod jwks;
+mod latest;
 mod leader;
 mod metrics;
 mod publish;

@@ -38,7 +38,7 @@ pub(crate) struct Target {
 }
 
 /// What a stream says of itself; the newest value counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Progress {
     /// Version of the proxy.
     pub(crate) proxy_version: String,

@@ -2,9 +2,8 @@
 //! all proxies. The reconciler puts the newest in; while another leads, one stream to it carries what changed. The
 //! leader's end is `server/replicas`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
@@ -12,7 +11,6 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +23,7 @@ use weft_api::v1::{ForwardRequest, ProxyName, ProxyReport};
 use weft_core::world::InstanceRef;
 
 use crate::jwks::ClientTls;
+use crate::latest::{Changed, Latest};
 use crate::leader::Leadership;
 use crate::publish::Progress;
 
@@ -39,68 +38,7 @@ const PONG_WITHIN: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 256;
 
 /// What this replica's proxies say, shared by the reconciler and the stream.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reports(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    all: BTreeMap<InstanceRef, Progress>,
-    changed: BTreeSet<InstanceRef>,
-}
-
-impl Reports {
-    /// A proxy says this; none: its stream has ended.
-    pub(crate) fn put(&self, proxy: &InstanceRef, progress: Option<Progress>) {
-        let mut state = self.state();
-        match progress {
-            Some(progress) => state.all.insert(proxy.clone(), progress),
-            None => state.all.remove(proxy),
-        };
-        state.changed.insert(proxy.clone());
-        drop(state);
-        self.0.changed.notify_one();
-    }
-
-    /// A stream begins: everything is to be said.
-    fn begin(&self) {
-        let mut state = self.state();
-        state.changed = state.all.keys().cloned().collect();
-    }
-
-    /// What there is to say next; waits until there is something, but never before the first message.
-    async fn next(&self, replica: &str, first: bool) -> ForwardRequest {
-        loop {
-            let message = self.take(replica);
-            if first || !message.proxies.is_empty() || !message.gone.is_empty() {
-                return message;
-            }
-            self.0.changed.notified().await;
-        }
-    }
-
-    fn take(&self, replica: &str) -> ForwardRequest {
-        let mut message = ForwardRequest { replica: replica.to_owned(), ..ForwardRequest::default() };
-        let mut state = self.state();
-        for _ in 0..AT_ONCE {
-            let Some(proxy) = state.changed.pop_first() else { break };
-            match state.all.get(&proxy) {
-                Some(progress) => message.proxies.push(report(&proxy, progress)),
-                None => message.gone.push(name(&proxy)),
-            }
-        }
-        message
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub(crate) type Reports = Latest<InstanceRef, Progress>;
 
 /// Tells the leader, while that is another replica.
 pub(crate) struct Forwarder {
@@ -145,7 +83,7 @@ impl Forwarder {
         let (reports, me) = (self.reports.clone(), self.me.clone());
         let messages = stream::unfold(true, move |first| {
             let (reports, me) = (reports.clone(), me.clone());
-            async move { Some((reports.next(&me, first).await, false)) }
+            async move { Some((next(&reports, &me, first).await, false)) }
         });
         if let Err(status) = ReplicasClient::new(channel).forward(messages).await {
             debug!(holder, code = ?status.code(), message = status.message(), "the leader hears no more");
@@ -193,6 +131,23 @@ async fn dial(leader: SocketAddr, connector: TlsConnector) -> std::io::Result<Tl
     Ok(stream)
 }
 
+/// What there is to say next. The first message goes out even where that is nothing: it names this replica.
+async fn next(reports: &Reports, replica: &str, first: bool) -> ForwardRequest {
+    let said = if first { reports.take(AT_ONCE) } else { reports.next(AT_ONCE).await };
+    message(replica, &said)
+}
+
+fn message(replica: &str, said: &[Changed<InstanceRef, Progress>]) -> ForwardRequest {
+    let mut message = ForwardRequest { replica: replica.to_owned(), ..ForwardRequest::default() };
+    for (proxy, progress) in said {
+        match progress {
+            Some(progress) => message.proxies.push(report(proxy, progress)),
+            None => message.gone.push(name(proxy)),
+        }
+    }
+    message
+}
+
 fn name(proxy: &InstanceRef) -> ProxyName {
     ProxyName { workload: proxy.workload.to_string(), instance: proxy.instance.clone() }
 }
@@ -217,31 +172,17 @@ mod tests {
         InstanceRef::new(Name::new("shop", "order"), instance)
     }
 
-    fn said(message: &ForwardRequest) -> (Vec<&str>, Vec<&str>) {
-        let proxies = message.proxies.iter().filter_map(|report| report.proxy.as_ref());
-        (
-            proxies.map(|proxy| proxy.instance.as_str()).collect(),
-            message.gone.iter().map(|proxy| proxy.instance.as_str()).collect(),
-        )
+    fn said_by(proxies: &[ProxyReport]) -> Vec<&str> {
+        let proxies = proxies.iter().filter_map(|report| report.proxy.as_ref());
+        proxies.map(|proxy| proxy.instance.as_str()).collect()
     }
 
-    #[tokio::test]
-    async fn everything_is_said_first_and_then_what_changes() {
-        let reports = Reports::default();
-        assert_eq!(
-            said(&reports.next("me", true).await),
-            (vec![], vec![]),
-            "said even when there is nothing"
-        );
-        reports.put(&proxy("a"), Some(Progress::default()));
-        reports.put(&proxy("b"), Some(Progress::default()));
-        reports.begin();
-        assert_eq!(said(&reports.next("me", true).await), (vec!["a", "b"], vec![]));
-        reports.put(&proxy("b"), Some(Progress { synced: true, ..Progress::default() }));
-        reports.put(&proxy("a"), None);
-        assert_eq!(said(&reports.next("me", false).await), (vec!["b"], vec!["a"]));
-        reports.begin();
-        assert_eq!(said(&reports.next("me", true).await), (vec!["b"], vec![]));
+    #[test]
+    fn a_message_names_who_says_it_who_speaks_and_who_is_gone() {
+        let said = [(proxy("a"), Some(Progress::default())), (proxy("b"), None)];
+        let message = message("me", &said);
+        assert_eq!(said_by(&message.proxies), ["a"]);
+        assert_eq!((message.replica.as_str(), message.gone.as_slice()), ("me", &[name(&proxy("b"))][..]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use weft_core::render::{OwnedKind, Rendered};
 use weft_core::world::{Name, ObjectRef};
 
-use super::desired::Wanted;
+use super::Wanted;
 
 /// Jobs under way at once.
 const AT_ONCE: usize = 8;

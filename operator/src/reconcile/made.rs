@@ -2,6 +2,7 @@
 //! proxies that this replica does not serve itself. Standalone nothing of it happens.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use weft_core::ca::Lifetime;
@@ -27,7 +28,7 @@ impl Reconciler {
                     continue;
                 }
                 Some(Ok(rendered)) => {
-                    cluster.desired.put(reference, Some(rendered));
+                    cluster.desired.put(reference, Some(Arc::new(rendered)));
                     None
                 }
                 // What was made of its last good form stays.

@@ -26,6 +26,11 @@ impl Pod {
         Self { labels: meta.labels.clone().unwrap_or_default(), account, meshed }
     }
 
+    /// Whether a proxy runs in it: one it was given, or a Gateway's own.
+    pub fn has_proxy(&self) -> bool {
+        self.meshed || self.gateway().is_some()
+    }
+
     /// The Gateway it was made of, if it was.
     pub fn gateway(&self) -> Option<&str> {
         self.labels.get(LABEL_GATEWAY).map(String::as_str)

@@ -23,6 +23,11 @@ impl<K: Ord, V: Ord> Many<K, V> {
         self.0.get(key).into_iter().flatten()
     }
 
+    /// Keys that something is under.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.keys()
+    }
+
     /// How much is under a key.
     pub(super) fn count(&self, key: &K) -> usize {
         self.0.get(key).map_or(0, BTreeSet::len)

@@ -21,6 +21,8 @@ use crate::instances::{Instance, PortAddresses, Role};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
     pods: BTreeMap<Name, Pod>,
+    /// Pods that have a proxy, by namespace.
+    proxied: Many<String, Name>,
     slices: BTreeMap<Name, Slice>,
     /// Pods by each of their labels.
     labelled: Many<Label, Name>,
@@ -88,6 +90,11 @@ impl World {
         self.members.pods.iter()
     }
 
+    /// Namespaces of pods that have a proxy.
+    pub(super) fn proxied_namespaces(&self) -> impl Iterator<Item = &String> {
+        self.members.proxied.keys()
+    }
+
     /// The first Microservice of a namespace that selects pods with these labels.
     pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<&Name> {
         let label = |(key, value): (&String, &String)| (namespace.to_owned(), key.clone(), value.clone());
@@ -107,9 +114,13 @@ impl World {
         }
         if let Some(old) = members.pods.get(&name) {
             labels_of(&name, old).for_each(|label| members.labelled.take(&label, &name));
+            members.proxied.take(&name.namespace, &name);
         }
         match pod {
             Some(pod) => {
+                if pod.has_proxy() {
+                    members.proxied.add(name.namespace.clone(), name.clone());
+                }
                 labels_of(&name, &pod).for_each(|label| members.labelled.add(label, name.clone()));
                 members.pods.insert(name.clone(), pod);
             }

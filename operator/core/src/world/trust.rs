@@ -34,9 +34,7 @@ impl World {
         };
         let labelled = self.namespaces.iter().filter(|(_, namespace)| is_meshed(namespace));
         let labelled = labelled.map(|(name, _)| name.name.clone());
-        let of_pods = self.pods().filter(|(_, pod)| pod.meshed || pod.gateway().is_some());
-        let mut all: BTreeSet<String> =
-            labelled.chain(of_pods.map(|(name, _)| name.namespace.clone())).collect();
+        let mut all: BTreeSet<String> = labelled.chain(self.proxied_namespaces().cloned()).collect();
         let going = |name: &String| {
             let namespace = self.namespaces.get(&Name::new("", name));
             namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
@@ -60,7 +58,7 @@ impl World {
         let said: BTreeSet<_> = said.collect();
         let proxies = self.instances().filter(|instance| instance.meshed);
         let proxies = proxies.map(|instance| (instance.namespace.as_str(), instance.name.as_str()));
-        let pods = self.pods().filter(|(_, pod)| pod.meshed || pod.gateway().is_some());
+        let pods = self.pods().filter(|(_, pod)| pod.has_proxy());
         let pods = pods.map(|(name, _)| (name.namespace.as_str(), name.name.as_str()));
         proxies.chain(pods).all(|proxy| said.contains(&proxy))
     }
