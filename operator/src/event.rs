@@ -43,14 +43,23 @@ pub(crate) enum Event {
     Open(Box<Open>),
     /// A proxy wants more destinations and addresses, and some no longer.
     Want { stream: StreamId, wanted: Vec<String>, forget: Vec<String> },
-    /// A pod with these labels asks for the Microservice that selects it.
-    Injection { namespace: String, labels: BTreeMap<String, String>, answer: oneshot::Sender<Option<String>> },
-    /// Someone asks what would be wrong or odd about an object.
-    Review { object: Box<Object>, answer: oneshot::Sender<Vec<Problem>> },
+    /// A new pod with these labels asks whose it is.
+    Injection { namespace: String, labels: BTreeMap<String, String>, answer: oneshot::Sender<Home> },
+    /// Someone asks what would be wrong or odd about an object; the answer is none where it is another controller's.
+    Review { object: Box<Object>, answer: oneshot::Sender<Option<Vec<Problem>>> },
     /// Someone asks for the status of the mesh.
     Status(oneshot::Sender<MeshStatus>),
     /// Someone asks for the whole world.
     World(oneshot::Sender<serde_json::Value>),
+}
+
+/// What a new pod comes into.
+#[derive(Debug, Default)]
+pub(crate) struct Home {
+    /// The Microservice that selects it.
+    pub(crate) microservice: Option<String>,
+    /// The Pod Security standard that its namespace enforces.
+    pub(crate) pod_security: Option<String>,
 }
 
 /// A proxy's wish to subscribe.

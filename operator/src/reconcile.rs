@@ -165,7 +165,7 @@ impl Reconciler {
             }
             // Who asks from here on may have gone away meanwhile.
             Event::Injection { namespace, labels, answer } => {
-                drop(answer.send(self.microservice_of(&namespace, &labels)));
+                drop(answer.send(self.home(&namespace, &labels)));
             }
             Event::Review { object, answer } => drop(answer.send(self.review(*object))),
             Event::Status(answer) => drop(answer.send(self.mesh_status(unix_now()))),

@@ -159,7 +159,7 @@ impl<'a> Injection<'a> {
             serde_json::from_value(readable).with_context(|| format!("{what}: pod cannot be read"))?;
         let labels = pod.metadata.labels.clone().unwrap_or_default();
         let microservice = self.world.selecting(namespace, &labels).map(|name| name.name.clone());
-        let place_of_pod = Place { namespace, microservice: microservice.as_deref() };
+        let place_of_pod = Place { namespace, microservice: microservice.as_deref(), pod_security: None };
         match inject::pod(&pod, place_of_pod, &self.template) {
             Ok(Outcome { pod: injected, warnings, .. }) => {
                 self.told.extend(warnings.iter().map(|warning| format!("warning: {what}: {warning}")));

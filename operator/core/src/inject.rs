@@ -24,6 +24,8 @@ use annotations::Wishes;
 pub use template::Template;
 use template::value;
 
+/// Label of a namespace: the Pod Security standard that it enforces.
+pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 /// Annotation that the kubelet gives to what it shows of a pod that it runs from a file.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Variable with the probes that the proxy makes in place of the kubelet.
@@ -40,6 +42,8 @@ pub struct Place<'a> {
     pub namespace: &'a str,
     /// The Microservice that selects it; none: it is known by its service account.
     pub microservice: Option<&'a str>,
+    /// The Pod Security standard that its namespace enforces.
+    pub pod_security: Option<&'a str>,
 }
 
 /// What became of a pod.
@@ -121,6 +125,7 @@ pub fn pod(pod: &Pod, place: Place<'_>, template: &Template) -> Result<Outcome, 
     let spec = pod.spec.get_or_insert_default();
     let marked = annotation(pod.metadata.annotations.as_ref(), names::ANNOTATION_INJECTED).is_some();
     let known = take_out(spec, marked, &mut found);
+    check_security(place, &mut found);
     check_users(spec, &mut found);
     check_ports(spec, &mut found);
     let probes = probes::rewrite(spec, &wishes, known, &mut found);
@@ -236,6 +241,17 @@ fn check_name(name: &str, path: &FieldPath, found: &mut Found) {
         let remedy = "give it another name, or set the annotation weft.dev/inject: disabled to run the pod \
                       outside the mesh";
         found.wrong(path.field("name"), format!("`{name}` is the name of a part of the proxy"), remedy);
+    }
+}
+
+/// Who redirects a pod's traffic needs a privilege that the stricter standards do not let anybody have.
+fn check_security(place: Place<'_>, found: &mut Found) {
+    if let Some(standard @ ("baseline" | "restricted")) = place.pod_security {
+        found.warnings.push(format!(
+            "namespace {} enforces Pod Security {standard}, which refuses NET_ADMIN of weft-init; set its label \
+             {POD_SECURITY}: privileged (`warn` and `audit` may stay)",
+            place.namespace
+        ));
     }
 }
 

@@ -3,28 +3,30 @@
 
 use std::collections::BTreeMap;
 
+use weft_core::inject::POD_SECURITY;
 use weft_core::validate::{self, Problem, Severity};
 use weft_core::world::{Name, Object, ObjectKind};
 use weft_crds::mesh::MESH_NAME;
 
 use super::Reconciler;
+use crate::event::Home;
 
 impl Reconciler {
-    /// Name of the Microservice that selects a pod with these labels.
-    pub(super) fn microservice_of(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Option<String> {
-        self.world.selecting(namespace, labels).map(|name| name.name.clone())
+    /// What a pod with these labels comes into.
+    pub(super) fn home(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Home {
+        let standard = self.world.namespace_labels(namespace).and_then(|labels| labels.get(POD_SECURITY));
+        Home {
+            microservice: self.world.selecting(namespace, labels).map(|name| name.name.clone()),
+            pod_security: standard.cloned(),
+        }
     }
 
-    /// What would be wrong or odd about an object.
-    pub(super) fn review(&mut self, object: Object) -> Vec<Problem> {
+    /// What would be wrong or odd about an object; none where it is another controller's.
+    pub(super) fn review(&mut self, object: Object) -> Option<Vec<Problem>> {
         let moved = self.moved_trust_domain(&object);
-        let mut problems = validate::review(&mut self.world, object);
+        let mut problems = validate::review(&mut self.world, object)?;
         problems.extend(moved);
-        problems
+        Some(problems)
     }
 
     /// All identities start with the trust domain, so it stays as it was first.

@@ -4,15 +4,33 @@
 //! among objects that are there, where the later by name is told of a clash, here it is always the one that comes.
 
 use super::{Problem, Severity, object};
-use crate::world::{Object, ObjectKind, ObjectRef, World, affected};
+use crate::world::{Name, Object, ObjectKind, ObjectRef, World, affected};
 
-/// Everything that would be wrong or odd about the object if it were in the world. What is wrong already is a warning: a
-/// change of something else must not wait for it.
-pub fn review(world: &mut World, new: Object) -> Vec<Problem> {
+/// Everything that would be wrong or odd about the object if it were in the world; none where it is another
+/// controller's. What is wrong already is a warning: a change of something else must not wait for it.
+pub fn review(world: &mut World, new: Object) -> Option<Vec<Problem>> {
     let reference = new.reference();
     let before = found(world, &reference);
-    let after = world.supposing(new, |world| found(world, &reference));
-    after.into_iter().map(|problem| weigh(problem, &before)).collect()
+    let after = world.supposing(new, |world| is_ours(world, &reference).then(|| found(world, &reference)))?;
+    Some(after.into_iter().map(|problem| weigh(problem, &before)).collect())
+}
+
+/// Gateways of a class of ours, and routes that lead through one of them or to a Microservice.
+fn is_ours(world: &World, reference: &ObjectRef) -> bool {
+    let own = &reference.name.namespace;
+    match reference.kind {
+        ObjectKind::Gateway => world.gateway(&reference.name).is_some_and(|gateway| {
+            let class = Name::new("", &gateway.spec.gateway_class_name);
+            !world.is_in_cluster() || world.contains(&ObjectRef::new(ObjectKind::GatewayClass, class))
+        }),
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => world.route(reference).is_some_and(|route| {
+            route.parents().iter().any(|parent| {
+                let name = Name::new(parent.namespace_or(own), &parent.name);
+                world.gateway(&name).is_some() || world.microservice(&name).is_some()
+            })
+        }),
+        _ => true,
+    }
 }
 
 fn weigh(mut problem: Problem, before: &[Problem]) -> Problem {
@@ -88,7 +106,7 @@ mod tests {
 
     fn check(world: &mut World, new: Object, expect: &[(Severity, &str)]) {
         let before = super::super::world(world);
-        let found = review(world, new);
+        let found = review(world, new).unwrap();
         let told: Vec<_> = found.iter().map(|problem| (problem.severity, problem.field.as_str())).collect();
         assert_eq!(told, expect, "{found:?}");
         assert_eq!(super::super::world(world), before, "the world is not as before");
@@ -107,6 +125,31 @@ mod tests {
             "spec": {"gatewayClassName": "weft", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}});
         let gateway = Object::Gateway(serde_json::from_value(gateway).unwrap());
         check(&mut world, gateway, &[(Severity::Error, "metadata.name")]);
+    }
+
+    #[test]
+    fn what_another_controller_acts_on_is_not_judged() {
+        let mut world = World::in_cluster();
+        let route = |parent: &str| {
+            let route = json!({"metadata": {"name": "r", "namespace": "shop"},
+                "spec": {"parentRefs": [{"name": parent}], "rules": [{"backendRefs": [{"name": "x", "port": 80}]}]}});
+            Object::HttpRoute(serde_json::from_value(route).unwrap())
+        };
+        let gateway = |class: &str| {
+            let gateway = json!({"metadata": {"name": "public", "namespace": "shop"}, "spec": {
+                "gatewayClassName": class, "listeners": [{"name": "a", "port": 80, "protocol": "HTTP"}]}});
+            Object::Gateway(serde_json::from_value(gateway).unwrap())
+        };
+        let class =
+            json!({"metadata": {"name": "weft"}, "spec": {"controllerName": "weft.dev/gateway-controller"}});
+        world.apply(Change::Upsert(Box::new(Object::GatewayClass(serde_json::from_value(class).unwrap()))));
+        assert_eq!(review(&mut world, gateway("other")), None);
+        assert_eq!(review(&mut world, gateway("weft")), Some(Vec::new()));
+        assert_eq!(review(&mut world, route("public")), None);
+        world.apply(Change::Upsert(Box::new(gateway("weft"))));
+        let found = review(&mut world, route("public")).unwrap();
+        assert_eq!(found[0].field, "spec.rules[0].backendRefs[0]");
+        assert_eq!(review(&mut world, route("theirs")), None);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use weft_core::inject::{self, Outcome, Place, Template, patch};
 struct Case {
     namespace: String,
     microservice: Option<String>,
+    #[serde(default)]
+    pod_security: Option<String>,
     pod: Value,
 }
 
@@ -51,7 +53,11 @@ fn check(folder: &Path) -> Option<String> {
 }
 
 fn outcome(case: &Case) -> Value {
-    let place = Place { namespace: &case.namespace, microservice: case.microservice.as_deref() };
+    let place = Place {
+        namespace: &case.namespace,
+        microservice: case.microservice.as_deref(),
+        pod_security: case.pod_security.as_deref(),
+    };
     let pod: Pod = serde_json::from_value(case.pod.clone()).unwrap();
     match inject::pod(&pod, place, &template()) {
         Ok(outcome) => {

@@ -18,9 +18,10 @@ pub(super) async fn answer(webhook: &Webhook, request: &Request) -> Result<Admis
     let namespace = request.namespace.clone().or(pod.metadata.namespace.clone()).unwrap_or_default();
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let asked = (namespace.clone(), labels);
-    let microservice =
+    let home =
         webhook.hub.ask(|answer| Event::Injection { namespace: asked.0, labels: asked.1, answer }).await?;
-    let place = Place { namespace: &namespace, microservice: microservice.as_deref() };
+    let microservice = home.microservice.as_deref();
+    let place = Place { namespace: &namespace, microservice, pod_security: home.pod_security.as_deref() };
     let outcome = match inject::pod(&pod, place, &webhook.template) {
         Ok(outcome) => outcome,
         Err(refusal) => return Ok(webhook.refuse(Which::Mutate, request, &refusal.to_string())),

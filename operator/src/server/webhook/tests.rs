@@ -13,7 +13,7 @@ use weft_core::world::{Change, Object, World};
 use weft_crds::manifest;
 
 use super::*;
-use crate::event::Event;
+use crate::event::{Event, Home};
 
 /// Running webhooks, and a way to them.
 struct Server {
@@ -75,8 +75,8 @@ async fn answer(mut world: World, mut events: mpsc::Receiver<Event>) {
     while let Some(event) = events.recv().await {
         match event {
             Event::Injection { namespace, labels, answer } => {
-                let owner = world.selecting(&namespace, &labels).map(|name| name.name.clone());
-                answer.send(owner).unwrap();
+                let microservice = world.selecting(&namespace, &labels).map(|name| name.name.clone());
+                answer.send(Home { microservice, pod_security: None }).unwrap();
             }
             Event::Review { object, answer } => {
                 answer.send(validate::review(&mut world, *object)).unwrap();

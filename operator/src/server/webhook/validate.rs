@@ -3,9 +3,9 @@
 
 use kube::core::admission::{AdmissionResponse, Operation};
 use serde_json::Value;
-use weft_core::validate::{Problem, Severity};
+use weft_core::validate::Severity;
 use weft_core::world::Object;
-use weft_crds::manifest;
+use weft_crds::{GATEWAY_GROUP, manifest};
 
 use super::{Failure, Request, Webhook, Which, described};
 use crate::event::Event;
@@ -48,17 +48,23 @@ async fn examine(webhook: &Webhook, request: &Request, value: &Value) -> Result<
         errors: reading.errors.iter().map(told).collect(),
         warnings: reading.warnings.iter().map(told).collect(),
     };
+    if request.kind.group == GATEWAY_GROUP && !found.errors.is_empty() {
+        // Whose it is cannot be read; where it is ours, its status says what is wrong.
+        found.warnings.append(&mut found.errors);
+        return Ok(found);
+    }
     let object = reading.object.and_then(Object::from_manifest);
-    if let Some(object) = object.filter(|_| found.errors.is_empty()) {
-        let object = Box::new(object);
-        let problems = webhook.hub.ask(|answer| Event::Review { object, answer }).await?;
-        for problem in problems {
-            let list = match problem.severity {
-                Severity::Error => &mut found.errors,
-                Severity::Warning => &mut found.warnings,
-            };
-            list.push(Problem::to_string(&problem));
-        }
+    let Some(object) = object.filter(|_| found.errors.is_empty()) else { return Ok(found) };
+    let object = Box::new(object);
+    let Some(problems) = webhook.hub.ask(|answer| Event::Review { object, answer }).await? else {
+        return Ok(Found::default());
+    };
+    for problem in problems {
+        let list = match problem.severity {
+            Severity::Error => &mut found.errors,
+            Severity::Warning => &mut found.warnings,
+        };
+        list.push(problem.to_string());
     }
     Ok(found)
 }
