@@ -18,7 +18,7 @@ help: ## Show what can be made
 
 .PHONY: setup
 setup: ## Install what building, running and testing need (Debian and Ubuntu; says what to do elsewhere)
-	@./setup.sh servers tools cluster
+	@./setup.sh servers conformance tools cluster
 
 .PHONY: build
 build: ## Build every binary (dev profile)
@@ -36,7 +36,7 @@ tour: ## Walk through the running demo, request by request
 
 .PHONY: test
 test: ## All tests, the tour against real processes included
-	@./setup.sh servers
+	@./setup.sh servers conformance
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
 

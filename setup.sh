@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
-# the tests; nftables for tests in network namespaces), tools (cargo-deny), bench (nginx), cluster (Docker, and what a kind cluster is made with). On Debian and
-# Ubuntu by apt; elsewhere it says what to install.
+# the tests; nftables for tests in network namespaces), conformance (h2spec), tools (cargo-deny), bench (nginx), cluster
+# (Docker, and what a kind cluster is made with). On Debian and Ubuntu by apt; elsewhere it says what to install.
 set -euo pipefail
 
 missing=()
@@ -11,6 +11,10 @@ need() { # COMMAND PACKAGE
 
 # Go 1.21 or newer: from there on it fetches the version that a program asks for by itself.
 go_is_new_enough() { [[ $(go version 2>/dev/null) =~ go1\.(2[1-9]|[3-9][0-9]) ]]; }
+
+# Programs that take long to build are kept for all checkouts of this user.
+h2spec=${WEFT_CACHE:-$HOME/.cache/weft-kind}/bin/h2spec
+h2spec_is_there() { [ -x "$h2spec" ] || command -v h2spec >/dev/null; }
 
 for group in "$@"; do
   case $group in
@@ -23,6 +27,7 @@ for group in "$@"; do
       need nft nftables
       need cc gcc
       ;;
+    conformance) h2spec_is_there || need go golang-go ;;
     bench) need nginx nginx-light ;;
     cluster)
       # An engine that answers is good enough, wherever it comes from.
@@ -33,7 +38,7 @@ for group in "$@"; do
       go_is_new_enough || missing+=(golang-go)
       ;;
     tools) ;;
-    *) echo "setup.sh: unknown group '$group' (servers, tools, bench, cluster)" >&2; exit 2 ;;
+    *) echo "setup.sh: unknown group '$group' (servers, conformance, tools, bench, cluster)" >&2; exit 2 ;;
   esac
 done
 
@@ -50,7 +55,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ -e /etc/postgresql-common/createcluster.conf ] ||
     echo 'create_main_cluster = false' | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
   $as_root apt-get update -qq
-  if [[ " ${missing[*]} " = *" golang-go "* ]] && ! [[ $(apt-cache policy golang-go) =~ Candidate:\ [0-9]:1\.(2[1-9]|[3-9][0-9]) ]]; then
+  if [[ " $* " = *" cluster "* && " ${missing[*]} " = *" golang-go "* ]] && ! [[ $(apt-cache policy golang-go) =~ Candidate:\ [0-9]:1\.(2[1-9]|[3-9][0-9]) ]]; then
     echo "A cluster needs Go 1.21 or newer, which this system has no package of: install it from https://go.dev/dl, then run this again." >&2
     exit 1
   fi
@@ -58,6 +63,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [[ " ${missing[*]} " = *" docker.io "* ]] && apt-cache show docker-cli >/dev/null 2>&1; then missing+=(docker-cli); fi
   $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+
+for group in "$@"; do
+  [ "$group" = conformance ] || continue
+  if ! h2spec_is_there; then
+    echo "building h2spec"
+    mkdir -p "${h2spec%/*}"
+    # Its versions and those of its libraries stand in go.mod; beside its place first, so that it appears whole.
+    (cd "$(dirname "$0")/e2e/tools/h2spec" && CGO_ENABLED=0 GOFLAGS='' go build -trimpath -ldflags '-s -w' -o "$h2spec.$$" \
+      github.com/summerwind/h2spec/cmd/h2spec)
+    mv "$h2spec.$$" "$h2spec"
+  fi
+done
 
 for group in "$@"; do
   [ "$group" = tools ] || continue

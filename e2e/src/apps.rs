@@ -2,5 +2,6 @@
 
 pub mod grpc;
 pub mod http;
+pub mod raw;
 pub mod tcp;
 pub mod websocket;

@@ -39,6 +39,8 @@ pub struct Mesh {
     world: World,
     ca: Ca,
     members: BTreeMap<String, Member>,
+    /// Instances without a proxy.
+    bare: Vec<Instance>,
 }
 
 struct Member {
@@ -50,7 +52,7 @@ impl Mesh {
     /// A mesh of these manifests, without any instance yet. Panics on the first problem in them.
     pub fn new(manifests: &str) -> Self {
         let ca = Ca::new(names::DEFAULT_TRUST_DOMAIN, now(), 24 * HOUR).unwrap();
-        let mut mesh = Self { world: World::default(), ca, members: BTreeMap::new() };
+        let mut mesh = Self { world: World::default(), ca, members: BTreeMap::new(), bare: Vec::new() };
         mesh.upsert(QUIET);
         mesh.upsert(manifests);
         mesh
@@ -69,6 +71,18 @@ impl Mesh {
             new.outbound.insert(destination, SocketAddr::new(new.address, 15100 + index));
         }
         self.start(new, Settings::in_process());
+    }
+
+    /// Adds an instance without a proxy, which callers reach in plain text where its service permits that.
+    pub fn add_bare(&mut self, instance: &str, apps: &[(&str, SocketAddr)]) {
+        let service = instance.rsplit_once('-').expect("an instance is called <service>-<n>").0;
+        let mut new = blank(service, instance, Role::Service);
+        let addresses =
+            apps.iter().map(|(port, app)| ((*port).to_owned(), PortAddresses { app: *app, peers: *app }));
+        new.ports.extend(addresses);
+        new.meshed = false;
+        self.bare.push(new);
+        self.push();
     }
 
     /// Starts the proxy of a Gateway of the namespace `shop`, with these listeners.
@@ -193,7 +207,7 @@ impl Mesh {
     }
 
     fn instances(&self) -> Vec<Instance> {
-        self.members.values().map(|member| member.instance.clone()).collect()
+        self.members.values().map(|member| &member.instance).chain(&self.bare).cloned().collect()
     }
 
     fn member(&self, instance: &str) -> &Member {

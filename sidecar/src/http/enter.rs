@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap};
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderName, HeaderValue, Method, Version, request};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Uri};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
 use weft_api::names::HEADER_REQUEST_ID;
 
@@ -46,6 +46,9 @@ pub fn enter(
     let started = Instant::now();
     let mut refused =
         head.bad.then(|| Reject::new(Reason::BadRequest).because("ambiguous framing or bare LF"));
+    if let Err(reject) = check_coding(parts) {
+        refused.get_or_insert(reject);
+    }
     let host = authority(parts).unwrap_or_else(|reject| {
         refused.get_or_insert(reject);
         Box::default()
@@ -84,19 +87,22 @@ pub fn enter(
 /// The authority without port, lower case, from the target or from the one `Host` there must be (RFC 9112, section 3.2);
 /// leaves exactly that one `Host`.
 fn authority(parts: &mut request::Parts) -> Result<Box<str>, Reject> {
-    let bad = |why: &'static str| Reject::new(Reason::BadRequest).because(why);
     let mut hosts = parts.headers.get_all(HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(bad("more than one Host"));
     }
     if let Some(authority) = parts.uri.authority() {
-        let host = lower(authority.host());
+        let host = host_of(authority)?;
+        check_target(parts, authority)?;
         if first.is_none_or(|first| first.as_bytes() != authority.as_str().as_bytes()) {
             let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("bad authority"))?;
             parts.headers.insert(HOST, value);
         }
         return Ok(host);
+    }
+    if parts.method == Method::CONNECT {
+        return Err(bad("CONNECT without an authority"));
     }
     match first {
         None if parts.version == Version::HTTP_10 => {
@@ -111,12 +117,47 @@ fn authority(parts: &mut request::Parts) -> Result<Box<str>, Reject> {
             if let Some(host) = simple(text) {
                 return Ok(lower(host));
             }
-            let authority: http::uri::Authority = text.parse().map_err(|_| bad("bad Host"))?;
-            if text.contains('@') {
-                return Err(bad("bad Host"));
-            }
-            Ok(lower(authority.host()))
+            host_of(&text.parse().map_err(|_| bad("bad Host"))?)
         }
+    }
+}
+
+fn bad(why: &'static str) -> Reject {
+    Reject::new(Reason::BadRequest).because(why)
+}
+
+/// What a target with an authority must be beside: authority-form for CONNECT, with a port, and for nothing else (RFC
+/// 9112, section 3.2.3); accompanied by `Host` in HTTP/1.1 (section 3.2), and in HTTP/2 by none that names another host
+/// (RFC 9113, section 8.3.1).
+fn check_target(parts: &request::Parts, authority: &Authority) -> Result<(), Reject> {
+    let host = parts.headers.get(HOST);
+    match (parts.method == Method::CONNECT, parts.uri.scheme()) {
+        (false, None) => return Err(bad("the target is an authority")),
+        (true, None) if authority.port_u16().is_none() => return Err(bad("CONNECT without a port")),
+        _ => {}
+    }
+    match parts.version {
+        Version::HTTP_11 if host.is_none() => Err(bad("no Host")),
+        Version::HTTP_2 if host.is_some_and(|host| !is_authority(host, authority)) => {
+            Err(bad("`:authority` and `host` differ"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_authority(host: &HeaderValue, authority: &Authority) -> bool {
+    host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+}
+
+/// The host of an authority, which must have one, no user information (RFC 9110, section 4.2.4) and no port that is none.
+fn host_of(authority: &Authority) -> Result<Box<str>, Reject> {
+    let host = authority.host();
+    let port = authority.as_str().strip_prefix(host);
+    match port {
+        _ if host.is_empty() => Err(bad("empty host")),
+        Some("" | ":") => Ok(lower(host)),
+        Some(_) if authority.port_u16().is_some() => Ok(lower(host)),
+        _ => Err(bad("bad authority")),
     }
 }
 
@@ -125,7 +166,20 @@ fn simple(text: &str) -> Option<&str> {
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     let is_host =
         !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-'));
-    (is_host && port.len() <= 5 && port.bytes().all(|c| c.is_ascii_digit())).then_some(host)
+    let is_port =
+        port.bytes().all(|c| c.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
+    (is_host && is_port).then_some(host)
+}
+
+/// Of all transfer codings only `chunked`, once and alone, is decoded here; behind any other the next hop might see
+/// another body (RFC 9112, section 6.1).
+fn check_coding(parts: &request::Parts) -> Result<(), Reject> {
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_none() && coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    Err(bad("another transfer coding than `chunked`").with_status(StatusCode::NOT_IMPLEMENTED))
 }
 
 fn lower(host: &str) -> Box<str> {
@@ -138,6 +192,9 @@ fn target(parts: &mut request::Parts) -> Result<NormalPath, Reject> {
         return NormalPath::parse("/");
     }
     let path = NormalPath::parse(parts.uri.path())?;
+    if path.as_str() == "*" && parts.method != Method::OPTIONS {
+        return Err(bad("`*` is a target of OPTIONS only"));
+    }
     let absolute = parts.uri.authority().is_some();
     if path.as_str() != parts.uri.path() {
         let text = match parts.uri.query() {

@@ -1,0 +1,123 @@
+//! An HTTP/1.1 application that keeps every byte it is sent, so that a test sees what a proxy forwards and not what a
+//! server makes of it. Each connection gets one answer, which says that it is the last.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::eventually;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+const ANSWER_TO_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n";
+
+/// A running application.
+pub struct RawApp {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    state: Arc<State>,
+    _tasks: JoinSet<()>,
+}
+
+struct State {
+    connections: Mutex<Vec<Connection>>,
+    answer: Mutex<Option<Vec<u8>>>,
+}
+
+#[derive(Clone, Default)]
+struct Connection {
+    received: Vec<u8>,
+    closed: bool,
+}
+
+impl RawApp {
+    /// Starts on a free port of loopback.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new(State { connections: Mutex::default(), answer: Mutex::default() });
+        let shared = Arc::clone(&state);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { addr, state, _tasks: tasks }
+    }
+
+    /// Answers every request with these bytes from now on and closes the connection after them.
+    pub fn answer_with(&self, bytes: &[u8]) {
+        *self.state.answer.lock().unwrap() = Some(bytes.to_vec());
+    }
+
+    /// What has been received, connection by connection, once all connections are closed; forgets it.
+    pub async fn take(&self) -> Vec<String> {
+        eventually("the proxy closes its connections", async || {
+            let mut connections = self.state.connections.lock().unwrap();
+            let all_closed = connections.iter().all(|connection| connection.closed);
+            all_closed.then(|| std::mem::take(&mut *connections))
+        })
+        .await
+        .into_iter()
+        .map(|connection| String::from_utf8_lossy(&connection.received).into_owned())
+        .filter(|received| !received.is_empty())
+        .collect()
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<State>) {
+    let index = {
+        let mut connections = state.connections.lock().unwrap();
+        connections.push(Connection::default());
+        connections.len() - 1
+    };
+    drop(converse(&mut stream, &state, index).await);
+    if let Some(connection) = state.connections.lock().unwrap().get_mut(index) {
+        connection.closed = true;
+    }
+}
+
+async fn converse(stream: &mut TcpStream, state: &State, index: usize) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut answered = false;
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let to_head = {
+            let mut connections = state.connections.lock().unwrap();
+            let received = &mut connections[index].received;
+            received.extend_from_slice(&buffer[..read]);
+            is_whole(received).then(|| received.starts_with(b"HEAD "))
+        };
+        let Some(to_head) = to_head.filter(|_| !answered) else { continue };
+        answered = true;
+        let told = state.answer.lock().unwrap().clone();
+        let closes = told.is_some();
+        let usual = if to_head { ANSWER_TO_HEAD } else { ANSWER };
+        stream.write_all(told.as_deref().unwrap_or(usual)).await?;
+        if closes {
+            stream.shutdown().await?;
+        }
+    }
+}
+
+/// Whether a whole request is there, by the one framing that a proxy may choose.
+fn is_whole(received: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(received).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let value = |name: &str| head.split("\r\n").find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match (value("transfer-encoding:"), value("content-length:")) {
+        (Some(_), _) => {
+            (body.starts_with("0\r\n") || body.contains("\r\n0\r\n")) && body.ends_with("\r\n\r\n")
+        }
+        (None, Some(length)) => body.len() >= length.parse().unwrap(),
+        (None, None) => true,
+    }
+}

@@ -1,0 +1,161 @@
+//! The places where requests come in, each one proxy before one application that keeps every byte.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use weft_api::names::{ALPN_H2, ALPN_HTTP1};
+use weft_api::tls::{self, Identity};
+use weft_e2e::apps::raw::RawApp;
+use weft_e2e::mesh::Mesh;
+
+const MANIFESTS: &str = "\
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {name: plain, namespace: shop}
+spec:
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
+  mtls: {mode: Disabled}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {name: strict, namespace: shop}
+spec:
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
+---
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {name: open, namespace: shop}
+spec:
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
+  mtls: {mode: Permissive}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {name: bare, namespace: shop}
+spec:
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
+  mtls: {mode: Permissive}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: public, namespace: shop}
+spec:
+  gatewayClassName: weft
+  listeners:
+  - {name: http, port: 8080, protocol: HTTP}
+  - {name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: all, namespace: shop}
+spec:
+  parentRefs: [{name: public}]
+  rules: [{backendRefs: [{name: bare, port: 80}]}]
+";
+
+/// Where requests come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A sidecar's inbound side, without mutual TLS.
+    Inbound,
+    /// The same with it.
+    InboundTls,
+    /// An inbound side that takes TLS from clients without a certificate too.
+    InboundPermissive,
+    /// A sidecar's outbound side.
+    Outbound,
+    /// A gateway's plain listener.
+    Gateway,
+    /// Its TLS listener.
+    GatewayTls,
+}
+
+/// A connection, whatever carries it.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// A mesh with all entries.
+pub(crate) struct Site {
+    pub(crate) mesh: Mesh,
+    edge: CertificateDer<'static>,
+}
+
+impl Site {
+    /// A site whose every entry leads to this application.
+    pub(crate) fn new(app: SocketAddr) -> Self {
+        let (secret, edge) = certificate();
+        let mut mesh = Mesh::new(&format!("{MANIFESTS}---\n{secret}"));
+        mesh.add_bare("bare-0", &[("http", app)]);
+        mesh.add("plain-0", &[("http", app)]);
+        mesh.add("strict-0", &[("http", app)]);
+        mesh.add("open-0", &[("http", app)]);
+        mesh.add_gateway("public-0", &["http", "https"]);
+        Self { mesh, edge }
+    }
+
+    /// With an application that keeps every byte.
+    pub(crate) async fn recording() -> (Self, RawApp) {
+        let app = RawApp::start().await;
+        (Self::new(app.addr), app)
+    }
+
+    pub(crate) fn address(&self, entry: Entry) -> SocketAddr {
+        match entry {
+            Entry::Inbound => self.mesh.inbound("plain-0", "http"),
+            Entry::InboundTls => self.mesh.inbound("strict-0", "http"),
+            Entry::InboundPermissive => self.mesh.inbound("open-0", "http"),
+            Entry::Outbound => self.mesh.outbound("plain-0", "shop/bare:http"),
+            Entry::Gateway => self.mesh.listener("public-0", "http"),
+            Entry::GatewayTls => self.mesh.listener("public-0", "https"),
+        }
+    }
+
+    /// Connects, over TLS where the entry asks for it, to speak HTTP/2 or HTTP/1.1.
+    pub(crate) async fn connect(&self, entry: Entry, http2: bool) -> Box<dyn Duplex> {
+        let stream = TcpStream::connect(self.address(entry)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (config, name) = match entry {
+            Entry::Inbound | Entry::InboundPermissive | Entry::Outbound | Entry::Gateway => {
+                return Box::new(stream);
+            }
+            Entry::InboundTls => (mutual(&self.mesh.identity("plain"), http2), "strict.shop.svc"),
+            Entry::GatewayTls => (trusting(&self.edge, http2), "shop.example"),
+        };
+        let name = ServerName::try_from(name).unwrap();
+        Box::new(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    }
+}
+
+fn mutual(identity: &Identity, http2: bool) -> rustls::ClientConfig {
+    let alpn: &[&[u8]] = if http2 { &[ALPN_H2] } else { &[ALPN_HTTP1] };
+    tls::client_config(identity, alpn).unwrap()
+}
+
+fn trusting(edge: &CertificateDer<'static>, http2: bool) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(edge.clone()).unwrap();
+    let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![if http2 { ALPN_H2 } else { ALPN_HTTP1 }.to_vec()];
+    config
+}
+
+/// A Secret with a certificate for the gateway, and that certificate.
+fn certificate() -> (String, CertificateDer<'static>) {
+    let certified = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
+    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: edge, namespace: shop}}\n\
+         data: {{tls.crt: {}, tls.key: {}}}\n",
+        encode(certified.cert.pem()),
+        encode(certified.signing_key.serialize_pem())
+    );
+    (secret, certified.cert.der().clone())
+}
