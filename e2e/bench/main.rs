@@ -1,48 +1,62 @@
-//! The bench: one load through nothing, one sidecar, two sidecars with mutual TLS, and the same two hops through nginx,
-//! all in one run with the rounds interleaved, so that what else the machine does hits every path alike.
-//! Prints the table that stands in this folder's README. Leaves out what other proxies do and large bodies.
-#![expect(clippy::cast_precision_loss, reason = "figures to print, far below 2^52")]
+//! The bench: every load over every path, all in one run with the rounds interleaved, so that what else the machine does
+//! hits every path alike. Prints the tables that stand in this folder's README, or writes them there.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::indexing_slicing,
+    reason = "figures to print, far below 2^52, and frames shorter than 16 KiB"
+)]
 
-mod load;
+mod certificates;
+mod client;
+mod frames;
+mod loads;
 mod machine;
-mod nginx;
+mod measure;
+mod origin;
 mod paths;
 mod report;
+mod rivals;
 mod weft;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::load::{Load, Outcome};
-use crate::machine::CpuClock;
-use crate::paths::{Path, Paths};
-use crate::report::Run;
+use crate::loads::Load;
+use crate::measure::{Conditions, measure};
+use crate::paths::{Kind, Paths, Wanted};
+use crate::report::{Run, Table};
 
-/// Measures Weft's request path against nginx on this machine.
+/// Measures Weft's request path against other proxies on this machine.
 #[derive(Parser)]
 struct Options {
-    /// Seconds of each measurement.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Rounds; the table shows medians.
-    #[arg(long, default_value_t = 5)]
+    /// Loads to send, by the beginning of their names, separated by commas; none: all.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Paths to send them over, by a part of their names in any case, separated by commas; none: all.
+    #[arg(long, value_delimiter = ',')]
+    paths: Vec<String>,
+    /// Rounds; the tables show medians.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Connections of the load.
-    #[arg(long, default_value_t = 32)]
-    connections: usize,
-    /// Requests per second of the fixed-rate load.
-    #[arg(long, default_value_t = 2000)]
-    rate: u64,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = loads::SECONDS.as_secs())]
+    seconds: u64,
     /// Share of the machine's CPU that others may use during a run before it is measured again, in percent.
     #[arg(long, default_value_t = 10.0)]
     others: f64,
+    /// Envoy's program, where it is not the one that `setup.sh bench` installed.
+    #[arg(long)]
+    envoy: Option<PathBuf>,
+    /// Write the tables into the README of e2e/bench and the plots into its folder `results`, instead of printing.
+    #[arg(long)]
+    write: bool,
 }
-
-/// How often a disturbed run is measured again before it is taken as it is and marked.
-const ATTEMPTS: usize = 3;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -58,39 +72,52 @@ fn main() -> Result<()> {
 }
 
 async fn bench(options: &Options) -> Result<()> {
-    let paths = Paths::start().await.context("starting the proxies")?;
-    let idle = paths.idle_memory()?;
-    let closed = Load::closed(options.connections, Duration::from_secs(options.seconds));
-    let fixed = Load::fixed(options.connections, Duration::from_secs(options.seconds), options.rate);
-    for path in paths.all() {
-        let warm = Load::closed(options.connections, Duration::from_secs(1));
-        load::run(path.address, &warm).await.with_context(|| format!("warming up {}", path.name))?;
+    let asked = |load: &&Load| {
+        options.only.is_empty() || options.only.iter().any(|begin| load.key.starts_with(begin.as_str()))
+    };
+    let loads: Vec<&Load> = loads::ALL.iter().filter(asked).collect();
+    ensure!(!loads.is_empty(), "no such load; there are: {}", loads::ALL.map(|load| load.key).join(", "));
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| goes_over(options, *kind)).collect();
+    let envoy = paths::find_envoy(options.envoy.clone());
+    if envoy.is_none() && kinds.contains(&Kind::Envoy) {
+        report::note("Envoy is not here and is left out (`./setup.sh bench` says why)");
+    }
+    let mut tables = Vec::new();
+    for load in loads {
+        let wanted = Wanted { kinds: &kinds, load, envoy: envoy.as_deref() };
+        tables.push(table(&wanted, options).await.with_context(|| format!("the load {}", load.key))?);
+    }
+    if options.write { report::write(&tables, options.rounds) } else { report::print(&tables) }
+}
+
+fn goes_over(options: &Options, kind: Kind) -> bool {
+    let name = kind.name().to_lowercase();
+    options.paths.is_empty() || options.paths.iter().any(|part| name.contains(&part.to_lowercase()))
+}
+
+/// Every path under one load.
+async fn table(wanted: &Wanted<'_>, options: &Options) -> Result<Table> {
+    let conditions = Conditions { duration: Duration::from_secs(options.seconds), others: options.others };
+    let paths = Paths::start(wanted).await.context("starting the proxies")?;
+    let runs = match rounds(&paths, wanted.load, options, conditions).await {
+        Ok(runs) => runs,
+        Err(error) => return Err(error.context(paths.keep_logs())),
+    };
+    paths.stop().await?;
+    Ok(Table { load: *wanted.load, runs })
+}
+
+async fn rounds(paths: &Paths, load: &Load, options: &Options, conditions: Conditions) -> Result<Vec<Run>> {
+    let warming = Conditions { duration: Duration::from_millis(500), others: 100.0 };
+    for path in &paths.all {
+        measure(&paths.caller, path, load, warming).await?;
     }
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
-        for load in [&closed, &fixed] {
-            for path in paths.all() {
-                runs.push(measure(path, load, options.others).await?);
-            }
+        for path in &paths.all {
+            runs.push(measure(&paths.caller, path, load, conditions).await?);
         }
-        report::note(&format!("round {round} of {} done", options.rounds));
+        report::note(&format!("{}: round {round} of {} done", load.key, options.rounds));
     }
-    report::print(&runs, &idle, options.connections, options.rate);
-    paths.stop().await
-}
-
-/// One measurement; made again when others were using the machine meanwhile.
-async fn measure(path: &Path, load: &Load, others_max: f64) -> Result<Run> {
-    let mut attempt = 1;
-    loop {
-        let clock = CpuClock::start(&path.processes)?;
-        let outcome: Outcome =
-            load::run(path.address, load).await.with_context(|| format!("measuring {}", path.name))?;
-        let cpu = clock.stop()?;
-        let disturbed = cpu.others_percent > others_max;
-        if !disturbed || attempt == ATTEMPTS {
-            return Run::new(path, load, &outcome, &cpu, disturbed);
-        }
-        attempt += 1;
-    }
+    Ok(runs)
 }

@@ -1,29 +1,78 @@
-//! The paths that are compared, brought up together and taken down together.
+//! The paths that are compared, brought up together and taken down together: fresh for every load, so that memory says
+//! what that load needs.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::process::Child;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use weft_e2e::tokens::Issuer;
 
-use crate::load::{self, Load};
-use crate::weft::Addresses;
-use crate::{machine, nginx, weft};
+use crate::client::Caller;
+use crate::loads::{Entry, Load};
+use crate::measure;
+use crate::origin::Origin;
+use crate::rivals::{self, Between, Hops, Origins};
+use crate::weft::{self, Plan, Weft};
+use crate::{certificates, machine};
+
+/// What stands between load and origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Direct,
+    Weft,
+    Nginx,
+    HaproxyHttp1,
+    HaproxyHttp2,
+    Envoy,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Direct, Self::Weft, Self::Nginx, Self::HaproxyHttp1, Self::HaproxyHttp2, Self::Envoy];
+
+    /// As tables and plots call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Weft => "Weft",
+            Self::Nginx => "nginx",
+            Self::HaproxyHttp1 => "HAProxy, h1 between",
+            Self::HaproxyHttp2 => "HAProxy, h2 between",
+            Self::Envoy => "Envoy, h2 between",
+        }
+    }
+}
 
 /// One way from the load to the origin.
 pub(crate) struct Path {
-    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
     /// The proxies on it.
     pub(crate) processes: Vec<u32>,
+    /// Their resident memory before any load, in MiB together.
+    pub(crate) idle: f64,
+}
+
+/// What paths are made for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) kinds: &'a [Kind],
+    pub(crate) load: &'a Load,
+    /// Envoy's program, where there is one.
+    pub(crate) envoy: Option<&'a FsPath>,
 }
 
 /// All of them.
 pub(crate) struct Paths {
-    all: Vec<Path>,
+    pub(crate) all: Vec<Path>,
+    pub(crate) caller: Caller,
     children: Children,
+    _origin: Origin,
     dir: TempDir,
 }
 
@@ -37,6 +86,13 @@ impl Children {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).ok();
         }
     }
+
+    /// Keeps them; says which they are.
+    fn keep(&mut self, children: impl IntoIterator<Item = Child>) -> Result<Vec<u32>> {
+        let begin = self.0.len();
+        self.0.extend(children);
+        self.0[begin..].iter().map(|child| child.id().context("a process ended at once")).collect()
+    }
 }
 
 impl Drop for Children {
@@ -45,68 +101,55 @@ impl Drop for Children {
     }
 }
 
-pub(crate) const DIRECT: &str = "direct";
-pub(crate) const ONE: &str = "Weft, one sidecar";
-pub(crate) const TWO: &str = "Weft, two sidecars, mTLS";
-pub(crate) const NGINX: &str = "nginx, two hops, mTLS";
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_mins(1);
+const END: Duration = Duration::from_secs(10);
 
 impl Paths {
-    /// Starts origin, nginx's hops, operator and proxies, and waits until every path answers.
-    pub(crate) async fn start() -> Result<Self> {
+    /// Starts origins, proxies and operator, and waits until every path answers.
+    pub(crate) async fn start(wanted: &Wanted<'_>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
-        let d = dir.path();
-        let [origin, server, client, operator, outbound, inbound, plain] = free_ports()?;
-        nginx::certificates(d)?;
-        let at = Addresses { operator, origin, outbound, inbound, plain };
         // Workers of nginx give up root and must still reach their folders.
-        std::fs::set_permissions(d, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let mut children = Children(Vec::new());
-        children.0.push(nginx::origin(d, origin)?);
-        children.0.push(nginx::server(d, server, origin)?);
-        children.0.push(nginx::client(d, client, server)?);
-        children.0.push(weft::operator(d, &at)?);
-        for service in ["plain", "origin", "load"] {
-            children.0.push(weft::proxy(d, &at, service)?);
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let issuer = Issuer::new("bench");
+        let caller = Caller { token: weft::user_token(&issuer), roots: certificates::write(dir.path())? };
+        let origin = Origin::start().await?;
+        let [http1] = free_ports()?;
+        let origins = Origins { http1, http2: origin.http2, websocket: origin.websocket };
+        let mut children = Children(vec![rivals::origin(dir.path(), http1)?]);
+        let builder = Builder { dir: dir.path(), wanted, origins, issuer, traces: origin.traces };
+        let mut all = Vec::new();
+        for kind in wanted.kinds {
+            all.extend(builder.path(*kind, &mut children)?);
         }
-        let pid = |index: usize| children.0.get(index).and_then(Child::id).context("a process ended at once");
-        let all = vec![
-            Path { name: DIRECT, address: origin, processes: Vec::new() },
-            Path { name: ONE, address: plain, processes: vec![pid(4)?] },
-            Path { name: TWO, address: outbound, processes: vec![pid(5)?, pid(6)?] },
-            Path { name: NGINX, address: client, processes: vec![pid(1)?, pid(2)?] },
-        ];
-        let paths = Self { all, children, dir };
-        for path in &paths.all {
-            if let Err(error) = answers(path.address).await {
-                let kept = paths.dir.keep();
-                return Err(error.context(format!(
-                    "{} does not answer; logs in {}",
-                    path.name,
-                    kept.display()
-                )));
-            }
+        let mut paths = Self { all, caller, children, _origin: origin, dir };
+        if let Err(error) = paths.answer(wanted.load).await {
+            return Err(error.context(paths.keep_logs()));
         }
         Ok(paths)
     }
 
-    pub(crate) fn all(&self) -> &[Path] {
-        &self.all
+    /// Waits until one request comes back well on each, and notes what memory they need until then.
+    async fn answer(&mut self, load: &Load) -> Result<()> {
+        let probe = load.probe();
+        for path in &mut self.all {
+            answers(&self.caller, path.address, &probe)
+                .await
+                .with_context(|| format!("{} does not answer", path.kind.name()))?;
+            path.idle = machine::memory_mib(&path.processes)?;
+        }
+        Ok(())
     }
 
-    /// Resident memory of each path's proxies before any load, in MiB per process.
-    pub(crate) fn idle_memory(&self) -> Result<Vec<(&'static str, f64)>> {
-        let proxied = self.all.iter().filter(|path| !path.processes.is_empty());
-        proxied
-            .map(|path| Ok((path.name, machine::memory_mib(&path.processes)? / path.processes.len() as f64)))
-            .collect()
+    /// Leaves the folder of this run where it is, and says where.
+    pub(crate) fn keep_logs(self) -> String {
+        format!("logs in {}", self.dir.keep().display())
     }
 
     /// Ends every process and waits for it.
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.children.ask_to_end();
         for child in &mut self.children.0 {
-            if tokio::time::timeout(Duration::from_secs(10), child.wait()).await.is_err() {
+            if timeout(END, child.wait()).await.is_err() {
                 child.kill().await?;
             }
         }
@@ -114,24 +157,115 @@ impl Paths {
     }
 }
 
-/// Waits until one request comes back well.
-async fn answers(address: SocketAddr) -> Result<()> {
+/// Waits until a path has answered three times in a row: its configuration may still be on its way when it first does.
+async fn answers(caller: &Caller, address: SocketAddr, probe: &Load) -> Result<()> {
     let deadline = Instant::now() + START;
-    loop {
-        let once = Load::closed(1, Duration::from_millis(20));
-        let Err(error) = load::run(address, &once).await else { return Ok(()) };
-        if Instant::now() > deadline {
-            return Err(error);
+    let mut good = 0;
+    while good < 3 {
+        match measure::once(caller, address, probe).await {
+            Ok(()) => good += 1,
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => good = 0,
         }
-        sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+struct Builder<'a> {
+    dir: &'a FsPath,
+    wanted: &'a Wanted<'a>,
+    origins: Origins,
+    issuer: Issuer,
+    traces: SocketAddr,
+}
+
+impl Builder<'_> {
+    /// One path, if it can be had for this load.
+    fn path(&self, kind: Kind, children: &mut Children) -> Result<Option<Path>> {
+        let entry = self.wanted.load.entry();
+        let hops = Hops::free()?;
+        let (dir, origins) = (self.dir, &self.origins);
+        let processes = match kind {
+            Kind::Direct => {
+                let address = self.origin(entry);
+                return Ok(address.map(|address| Path { kind, address, processes: Vec::new(), idle: 0.0 }));
+            }
+            Kind::Weft => return self.weft(kind, children, &[]).map(Some),
+            Kind::Nginx => rivals::nginx(dir, &hops, origins)?,
+            Kind::HaproxyHttp1 => rivals::haproxy(dir, &hops, origins, Between::Http1)?,
+            Kind::HaproxyHttp2 => rivals::haproxy(dir, &hops, origins, Between::Http2)?,
+            Kind::Envoy => {
+                let Some(program) = self.wanted.envoy else { return Ok(None) };
+                rivals::envoy(program, dir, &hops, origins)?
+            }
+        };
+        let address = match entry {
+            Entry::Http1 => hops.client_http1,
+            Entry::Http2 | Entry::Grpc => hops.client_http2,
+            Entry::Tls => hops.client_tls,
+            Entry::WebSocket => hops.client_websocket,
+        };
+        Ok(Some(Path { kind, address, processes: children.keep(processes)?, idle: 0.0 }))
+    }
+
+    fn origin(&self, entry: Entry) -> Option<SocketAddr> {
+        match entry {
+            Entry::Http1 => Some(self.origins.http1),
+            Entry::Http2 | Entry::Grpc => Some(self.origins.http2),
+            Entry::Tls => None,
+            Entry::WebSocket => Some(self.origins.websocket),
+        }
+    }
+
+    fn weft(
+        &self,
+        kind: Kind,
+        children: &mut Children,
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Result<Path> {
+        let plan = Plan {
+            dir: self.dir,
+            name: "weft",
+            issuer: &self.issuer,
+            origins: self.origins,
+            traces: self.traces,
+            environment,
+        };
+        let Weft { operator, client, server, gateway, http1, http2, grpc, websocket, tls } =
+            weft::weft(&plan)?;
+        let ids = children.keep([operator, client, server, gateway])?;
+        let [_, client, server, gateway] = ids.try_into().ok().context("as many as were started")?;
+        let (address, first) = match self.wanted.load.entry() {
+            Entry::Http1 => (http1, client),
+            Entry::Http2 => (http2, client),
+            Entry::Grpc => (grpc, client),
+            Entry::WebSocket => (websocket, client),
+            Entry::Tls => (tls, gateway),
+        };
+        Ok(Path { kind, address, processes: vec![first, server], idle: 0.0 })
     }
 }
 
-/// Ports that were free a moment ago; nothing else on this machine is expected to take them meanwhile.
-fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
-    let listeners: Vec<TcpListener> =
-        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    addresses.try_into().ok().context("as many ports as asked for")
+/// Ports of loopback that were free a moment ago and that nobody in this process was given before.
+pub(crate) fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().ok().context("nobody panics with it")?;
+    let mut ports = Vec::new();
+    let mut held = Vec::new();
+    while ports.len() < N {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        held.push(listener);
+        if given.insert(address) {
+            ports.push(address);
+        }
+    }
+    ports.try_into().ok().context("as many ports as asked for")
+}
+
+/// Envoy's program: on the search path, or where `setup.sh bench` puts it.
+pub(crate) fn find_envoy(given: Option<PathBuf>) -> Option<PathBuf> {
+    let installed = FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy/envoy/_bin/envoy");
+    given.or(installed.exists().then_some(installed))
 }

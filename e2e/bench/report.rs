@@ -1,54 +1,157 @@
-//! The table: medians over the rounds, and ratios to nginx's two hops of the same run.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing the table is what the bench is for")]
+//! The tables: medians over the rounds, and ratios to nginx's two hops of the same run. Printed, or written into the
+//! README of this folder with a plot of each.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing tables is what the bench is for")]
+
+mod plot;
+mod readme;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::load::{Load, Outcome};
-use crate::machine::{self, Cpu};
-use crate::paths::{NGINX, Path};
+use crate::loads::Load;
+use crate::paths::Kind;
+
+pub(crate) use readme::write;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Metric {
+    /// Answers per second.
+    Rate,
+    /// Milliseconds.
+    P50,
+    P99,
+    P999,
+    /// Milliseconds more than without proxies.
+    AddedP50,
+    AddedP99,
+    /// Microseconds per request, of all proxies on the path together.
+    Cpu,
+    /// MiB of all proxies on the path together: before the load, after it.
+    Idle,
+    Memory,
+    /// KiB that each open socket adds to it.
+    PerSocket,
+    /// Percent of the machine.
+    Others,
+}
+
+impl Metric {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Rate => "req/s",
+            Self::P50 => "p50 ms",
+            Self::P99 => "p99 ms",
+            Self::P999 => "p99.9 ms",
+            Self::AddedP50 => "added p50 ms",
+            Self::AddedP99 => "added p99 ms",
+            Self::Cpu => "CPU µs/req",
+            Self::Idle => "RSS idle MiB",
+            Self::Memory => "RSS MiB",
+            Self::PerSocket => "KiB per socket",
+            Self::Others => "others' CPU %",
+        }
+    }
+
+    pub(crate) fn text(self, value: f64) -> String {
+        let digits = match self {
+            Self::Rate => 0,
+            Self::Cpu | Self::Idle | Self::Memory | Self::PerSocket | Self::Others => 1,
+            Self::P50 | Self::P99 | Self::P999 | Self::AddedP50 | Self::AddedP99 => 2,
+        };
+        format!("{value:.digits$}")
+    }
+}
+
+/// Figures of one measurement, or medians of several.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures(BTreeMap<Metric, f64>);
+
+impl Figures {
+    pub(crate) fn set(&mut self, metric: Metric, value: f64) {
+        self.0.insert(metric, value);
+    }
+
+    fn set_difference(&mut self, to: Metric, of: Metric, from: &Self) {
+        if let (Some(own), Some(less)) = (self.get(of), from.get(of)) {
+            self.set(to, own - less);
+        }
+    }
+
+    pub(crate) fn get(&self, metric: Metric) -> Option<f64> {
+        self.0.get(&metric).copied()
+    }
+}
 
 /// One measurement.
 pub(crate) struct Run {
-    path: &'static str,
-    fixed: bool,
-    figures: Figures,
-    disturbed: bool,
+    pub(crate) kind: Kind,
+    pub(crate) figures: Figures,
+    pub(crate) disturbed: bool,
 }
 
-/// What is measured; also what the table shows, as medians.
-#[derive(Clone, Copy, Default)]
-struct Figures {
-    requests_per_second: f64,
-    /// Milliseconds.
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    /// Microseconds of all proxies on the path together.
-    cpu_per_request: f64,
-    /// MiB of all proxies on the path together.
-    memory: f64,
-    others_percent: f64,
+/// One load over all paths.
+pub(crate) struct Table {
+    pub(crate) load: Load,
+    pub(crate) runs: Vec<Run>,
 }
 
-impl Run {
-    pub(crate) fn new(
-        path: &Path,
-        load: &Load,
-        outcome: &Outcome,
-        cpu: &Cpu,
-        disturbed: bool,
-    ) -> Result<Self> {
-        let quantile = |q| outcome.latency.value_at_quantile(q) as f64 / 1000.0;
-        let figures = Figures {
-            requests_per_second: outcome.requests as f64 / outcome.elapsed.as_secs_f64(),
-            p50: quantile(0.5),
-            p99: quantile(0.99),
-            p999: quantile(0.999),
-            cpu_per_request: cpu.seconds * 1e6 / outcome.requests as f64,
-            memory: machine::memory_mib(&path.processes)?,
-            others_percent: cpu.others_percent,
+impl Table {
+    /// Each path's medians, in the order in which they were measured.
+    fn rows(&self) -> Vec<(Kind, Figures)> {
+        let mut kinds: Vec<Kind> = self.runs.iter().map(|run| run.kind).collect();
+        kinds.sort();
+        kinds.dedup();
+        let direct = self.medians(Kind::Direct);
+        let with_added = |kind| {
+            let mut own = self.medians(kind);
+            if kind != Kind::Direct {
+                own.set_difference(Metric::AddedP50, Metric::P50, &direct);
+                own.set_difference(Metric::AddedP99, Metric::P99, &direct);
+            }
+            (kind, own)
         };
-        Ok(Self { path: path.name, fixed: load.rate.is_some(), figures, disturbed })
+        kinds.into_iter().map(with_added).collect()
+    }
+
+    fn medians(&self, kind: Kind) -> Figures {
+        let mut values: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+        for run in self.runs.iter().filter(|run| run.kind == kind) {
+            for (metric, value) in &run.figures.0 {
+                values.entry(*metric).or_default().push(*value);
+            }
+        }
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        Figures(values.into_iter().map(|(metric, values)| (metric, median(values))).collect())
+    }
+
+    fn markdown(&self) -> String {
+        let rows = self.rows();
+        let nginx = rows.iter().find(|(kind, _)| *kind == Kind::Nginx).map(|(_, figures)| figures);
+        let titles: Vec<&str> = self.load.columns.iter().map(|metric| metric.title()).collect();
+        let head = format!("| path | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(titles.len()));
+        let row = |(kind, own): &(Kind, Figures)| {
+            let cells = self.load.columns.iter().map(|metric| cell(*metric, own, nginx));
+            format!("| {} | {} |\n", kind.name(), cells.collect::<Vec<_>>().join(" | "))
+        };
+        head + &rows.iter().map(row).collect::<String>()
+    }
+
+    fn disturbed(&self) -> usize {
+        self.runs.iter().filter(|run| run.disturbed).count()
+    }
+}
+
+fn cell(metric: Metric, own: &Figures, nginx: Option<&Figures>) -> String {
+    let Some(value) = own.get(metric) else { return "-".to_owned() };
+    let text = metric.text(value);
+    match nginx.and_then(|nginx| nginx.get(metric)) {
+        Some(peer) if metric != Metric::Others && peer > 0.0 => format!("{text} ({:.2})", value / peer),
+        _ => text,
     }
 }
 
@@ -57,69 +160,20 @@ pub(crate) fn note(text: &str) {
     eprintln!("bench: {text}");
 }
 
-/// Prints both loads' tables.
-pub(crate) fn print(runs: &[Run], idle: &[(&'static str, f64)], connections: usize, rate: u64) {
-    table(runs, false, &format!("Closed load, {connections} connections, 1 KiB answers"));
-    table(runs, true, &format!("Fixed rate, {rate} requests/s on {connections} connections, 1 KiB answers"));
-    println!("Idle, resident MiB per proxy process tree:");
-    for (name, memory) in idle {
-        println!("- {name}: {memory:.1}");
+/// Prints the tables.
+#[expect(clippy::unnecessary_wraps, reason = "as `write`, which can fail")]
+pub(crate) fn print(tables: &[Table]) -> Result<()> {
+    for table in tables {
+        println!("{}:\n\n{}", table.load.title, table.markdown());
     }
-    let disturbed = runs.iter().filter(|run| run.disturbed).count();
-    println!("\nRuns during which others used more of the CPU than allowed: {disturbed} of {}", runs.len());
+    let (runs, disturbed) = counts(tables);
+    println!(
+        "In parentheses: ratio to nginx. Runs during which others used more CPU than allowed: {disturbed} of {runs}."
+    );
+    Ok(())
 }
 
-fn table(runs: &[Run], fixed: bool, title: &str) {
-    println!("{title}:\n");
-    println!("| path | req/s | p50 ms | p99 ms | p99.9 ms | CPU µs/req | RSS MiB | others' CPU % |");
-    println!("|---|---|---|---|---|---|---|---|");
-    let mut names: Vec<&str> = Vec::new();
-    for run in runs {
-        if !names.contains(&run.path) {
-            names.push(run.path);
-        }
-    }
-    let nginx = medians(runs, NGINX, fixed);
-    for name in names {
-        let own = medians(runs, name, fixed);
-        println!("| {name} |{}", row(&own, &nginx));
-    }
-    println!("\nIn parentheses: ratio to nginx's two hops.\n");
-}
-
-fn row(own: &Figures, nginx: &Figures) -> String {
-    let cell = |value: f64, peer: f64, digits: usize| {
-        if value == 0.0 { " - |".to_owned() } else { format!(" {value:.digits$} ({:.2}) |", value / peer) }
-    };
-    [
-        cell(own.requests_per_second, nginx.requests_per_second, 0),
-        cell(own.p50, nginx.p50, 2),
-        cell(own.p99, nginx.p99, 2),
-        cell(own.p999, nginx.p999, 2),
-        cell(own.cpu_per_request, nginx.cpu_per_request, 1),
-        cell(own.memory, nginx.memory, 1),
-        format!(" {:.1} |", own.others_percent),
-    ]
-    .concat()
-}
-
-fn medians(runs: &[Run], path: &str, fixed: bool) -> Figures {
-    let of = |pick: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = runs
-            .iter()
-            .filter(|run| run.path == path && run.fixed == fixed)
-            .map(|run| pick(&run.figures))
-            .collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
-    };
-    Figures {
-        requests_per_second: of(|f| f.requests_per_second),
-        p50: of(|f| f.p50),
-        p99: of(|f| f.p99),
-        p999: of(|f| f.p999),
-        cpu_per_request: of(|f| f.cpu_per_request),
-        memory: of(|f| f.memory),
-        others_percent: of(|f| f.others_percent),
-    }
+fn counts(tables: &[Table]) -> (usize, usize) {
+    let runs = tables.iter().map(|table| table.runs.len()).sum();
+    (runs, tables.iter().map(Table::disturbed).sum())
 }
