@@ -28,15 +28,11 @@ for group in "$@"; do
       need nft nftables
       need cc gcc
       ;;
-<<<<<<< HEAD
     conformance) h2spec_is_there || need go golang-go ;;
-    bench) need nginx nginx-light ;;
-=======
     bench)
       need nginx nginx-light
       need haproxy haproxy
       ;;
->>>>>>> 4a60a4d (feat(e2e/bench): all rivals and all loads in one run)
     cluster)
       # An engine that answers is good enough, wherever it comes from.
       docker info >/dev/null 2>&1 || need dockerd docker.io
