@@ -6,6 +6,7 @@
 //! status is written, `news` and `events` say what users must know.
 
 mod apply;
+mod due;
 mod events;
 mod kinds;
 mod news;

@@ -15,6 +15,7 @@ use weft_core::render::{OwnedKind, Rendered};
 use weft_core::world::{Name, ObjectRef};
 
 use super::Wanted;
+use super::due::Due;
 
 /// Jobs under way at once.
 const AT_ONCE: usize = 8;
@@ -65,19 +66,25 @@ pub(super) enum Ended {
 }
 
 /// What is known and under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
     owners: BTreeMap<ObjectRef, Owner>,
+    due: Due<ObjectRef>,
     by_uid: HashMap<String, ObjectRef>,
-    seen: HashMap<OwnedRef, Seen>,
+    seen: Sights,
     applied: HashMap<OwnedRef, u64>,
+}
+
+/// What the cluster holds of what was made.
+#[derive(Debug, Default)]
+struct Sights {
+    all: HashMap<OwnedRef, Seen>,
+    of_owner: HashMap<String, BTreeSet<OwnedRef>>,
 }
 
 #[derive(Debug)]
 struct Owner {
     rendered: Arc<Rendered>,
-    due: Option<Instant>,
-    running: bool,
     /// Objects that changed while its job was under way.
     meanwhile: BTreeSet<OwnedRef>,
     failures: u32,
@@ -86,49 +93,63 @@ struct Owner {
     corrected: Option<Instant>,
 }
 
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            owners: BTreeMap::new(),
+            due: Due::new(AT_ONCE),
+            by_uid: HashMap::new(),
+            seen: Sights::default(),
+            applied: HashMap::new(),
+        }
+    }
+}
+
 impl Plan {
     /// This is to be made of a resource.
     pub(super) fn want(&mut self, (owner, rendered): Wanted, now: Instant) {
         let Some(rendered) = rendered else {
-            // What it made goes with it: that is the garbage collector's.
-            if let Some(gone) = self.owners.remove(&owner) {
-                self.by_uid.remove(&gone.rendered.uid);
-                self.applied.retain(|object, _| !wants(&gone.rendered, &owner, object));
-            }
-            return;
+            return self.forget(&owner);
         };
         self.by_uid.insert(rendered.uid.clone(), owner.clone());
-        let before = self.owners.get(&owner);
-        let (running, uid) =
-            before.map(|owner| (owner.running, owner.rendered.uid.clone())).unwrap_or_default();
-        if uid != rendered.uid {
-            self.by_uid.remove(&uid);
+        self.due.set(&owner, Some(now));
+        let uid = rendered.uid.clone();
+        let before = self.owners.insert(owner, Owner::new(rendered));
+        if let Some(before) = before.filter(|before| before.rendered.uid != uid) {
+            self.by_uid.remove(&before.rendered.uid);
         }
-        self.owners.insert(owner, Owner { running, due: Some(now), ..Owner::new(rendered) });
+    }
+
+    /// What it made goes with it: that is the garbage collector's.
+    fn forget(&mut self, owner: &ObjectRef) {
+        let Some(gone) = self.owners.remove(owner) else { return };
+        self.by_uid.remove(&gone.rendered.uid);
+        self.due.unset(owner);
+        for object in made(&gone.rendered, owner) {
+            self.applied.remove(&object);
+        }
     }
 
     /// An object with the operator's label is like this now; none: it is gone.
     pub(super) fn see(&mut self, object: &OwnedRef, seen: Option<Seen>, now: Instant) {
         let gone = seen.is_none();
-        let before = match &seen {
-            Some(seen) => self.seen.insert(object.clone(), seen.clone()),
-            None => self.seen.remove(object),
-        };
+        let before = self.seen.set(object, seen.clone());
         // One that lost its owner reference is still whose it was before.
         let whose = seen.into_iter().chain(before).find_map(|seen| self.by_uid.get(&seen.owner_uid));
         let Some(name) = whose else { return };
         let right = self.owners.get(name).is_none_or(|owner| self.is_right(name, owner, object));
         let Some(owner) = self.owners.get_mut(name) else { return };
-        if owner.running {
+        if self.due.is_running(name) {
             owner.meanwhile.insert(object.clone());
-        } else if !right && (gone || owner.due.is_none()) {
-            owner.put_right(now);
+        } else if !right && (gone || !self.due.contains(name)) {
+            self.due.set(name, Some(owner.put_right(now)));
         }
     }
 
     /// These are all objects of a kind with the operator's label.
     pub(super) fn see_all(&mut self, kind: OwnedKind, all: HashMap<Name, Seen>, now: Instant) {
-        let known = self.seen.keys().filter(|object| object.kind == kind && !all.contains_key(&object.name));
+        let known =
+            self.seen.all.keys().filter(|object| object.kind == kind && !all.contains_key(&object.name));
         let gone: Vec<OwnedRef> = known.cloned().collect();
         for object in gone {
             self.see(&object, None, now);
@@ -139,7 +160,7 @@ impl Plan {
     }
 
     fn is_right(&self, name: &ObjectRef, owner: &Owner, object: &OwnedRef) -> bool {
-        match self.seen.get(object) {
+        match self.seen.all.get(object) {
             Some(seen) if wants(&owner.rendered, name, object) => {
                 self.applied.get(object) == Some(&seen.fingerprint)
             }
@@ -150,61 +171,49 @@ impl Plan {
 
     /// Jobs that are due, as many as may run. Each is to be reported by [`Plan::done`].
     pub(super) fn start(&mut self, now: Instant) -> Vec<Job> {
-        let running = self.owners.values().filter(|owner| owner.running).count();
-        let due = self
-            .owners
-            .iter_mut()
-            .filter(|(_, owner)| !owner.running && owner.due.is_some_and(|due| due <= now));
-        let mut jobs = Vec::new();
-        for (name, owner) in due.take(AT_ONCE.saturating_sub(running)) {
-            (owner.running, owner.due) = (true, None);
-            let rendered = Arc::clone(&owner.rendered);
-            jobs.push(Job { owner: name.clone(), rendered, strays: Vec::new() });
-        }
-        for job in &mut jobs {
-            job.strays = self.strays(&job.owner, &job.rendered);
-        }
-        jobs
+        let due = self.due.start(now);
+        let job = |name: ObjectRef| {
+            let rendered = Arc::clone(&self.owners.get(&name)?.rendered);
+            Some(Job { strays: self.strays(&name, &rendered), owner: name, rendered })
+        };
+        due.into_iter().filter_map(job).collect()
     }
 
     /// A job ended.
     pub(super) fn done(&mut self, owner: &ObjectRef, ended: Ended, now: Instant) {
+        self.due.ended(owner);
+        // What is wanted may have changed meanwhile: then it is due already.
+        let again = self.due.contains(owner);
         let Some(entry) = self.owners.get_mut(owner) else { return };
-        entry.running = false;
         let Ended::Done(applied) = ended else {
             let wait = RETRY_AFTER.saturating_mul(1 << entry.failures.min(10)).min(RETRY_AT_MOST);
             entry.failures += 1;
-            // What is wanted may have changed meanwhile: then it is due already.
-            entry.due = entry.due.or(Some(now + wait));
+            if !again {
+                self.due.set(owner, Some(now + wait));
+            }
             return;
         };
         entry.failures = 0;
         let meanwhile = std::mem::take(&mut entry.meanwhile);
-        let uid = entry.rendered.uid.clone();
-        self.seen.retain(|object, seen| {
-            seen.owner_uid != uid || applied.iter().any(|(applied, _)| applied == object)
-        });
+        self.seen.keep(&entry.rendered.uid, &applied);
         self.applied.extend(applied);
         let Some(entry) = self.owners.get(owner) else { return };
         let right = meanwhile.iter().all(|object| self.is_right(owner, entry, object));
         if let Some(entry) = self.owners.get_mut(owner)
             && !right
-            && entry.due.is_none()
+            && !again
         {
-            entry.put_right(now);
+            self.due.set(owner, Some(entry.put_right(now)));
         }
     }
 
     /// When something is due next; none while nothing is, or while as much is under way as may be.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let waiting = self.owners.values().filter(|owner| !owner.running);
-        let full = self.owners.values().filter(|owner| owner.running).count() >= AT_ONCE;
-        waiting.filter_map(|owner| owner.due).min().filter(|_| !full)
+        self.due.wake_at()
     }
 
     fn strays(&self, owner: &ObjectRef, rendered: &Rendered) -> Vec<(OwnedRef, String)> {
-        let of_it = self.seen.iter().filter(|(_, seen)| seen.owner_uid == rendered.uid);
-        let strays = of_it.filter(|(object, _)| !wants(rendered, owner, object));
+        let strays = self.seen.of(&rendered.uid).filter(|(object, _)| !wants(rendered, owner, object));
         let mut strays: Vec<_> = strays.map(|(object, seen)| (object.clone(), seen.uid.clone())).collect();
         // Those that act on others first: no autoscaler is to look for a Deployment that is gone.
         strays.sort_by(|one, other| other.0.cmp(&one.0));
@@ -212,13 +221,53 @@ impl Plan {
     }
 }
 
+impl Sights {
+    /// Takes over that an object is like this, or gone. Returns how it was before.
+    fn set(&mut self, object: &OwnedRef, seen: Option<Seen>) -> Option<Seen> {
+        if let Some(seen) = &seen {
+            self.of_owner.entry(seen.owner_uid.clone()).or_default().insert(object.clone());
+        }
+        let owner = seen.as_ref().map(|seen| seen.owner_uid.clone());
+        let before = match seen {
+            Some(seen) => self.all.insert(object.clone(), seen),
+            None => self.all.remove(object),
+        };
+        if let Some(before) = before.as_ref().filter(|before| owner.as_ref() != Some(&before.owner_uid))
+            && let Some(objects) = self.of_owner.get_mut(&before.owner_uid)
+        {
+            objects.remove(object);
+            if objects.is_empty() {
+                self.of_owner.remove(&before.owner_uid);
+            }
+        }
+        before
+    }
+
+    /// What belongs to a resource.
+    fn of(&self, uid: &str) -> impl Iterator<Item = (&OwnedRef, &Seen)> {
+        let objects = self.of_owner.get(uid).into_iter().flatten();
+        objects.filter_map(|object| Some((object, self.all.get(object)?)))
+    }
+
+    /// Of what belongs to a resource only this is left.
+    fn keep(&mut self, uid: &str, left: &[(OwnedRef, u64)]) {
+        let is_left = |object: &OwnedRef| left.iter().any(|(kept, _)| kept == object);
+        let gone: Vec<OwnedRef> =
+            self.of(uid).map(|(object, _)| object).filter(|object| !is_left(object)).cloned().collect();
+        for object in gone {
+            self.set(&object, None);
+        }
+    }
+}
+
 impl Owner {
     fn new(rendered: Arc<Rendered>) -> Self {
         let meanwhile = BTreeSet::new();
-        Self { rendered, due: None, running: false, meanwhile, failures: 0, corrections: 0, corrected: None }
+        Self { rendered, meanwhile, failures: 0, corrections: 0, corrected: None }
     }
 
-    fn put_right(&mut self, now: Instant) {
+    /// When it is to be put right.
+    fn put_right(&mut self, now: Instant) -> Instant {
         if self.corrected.is_none_or(|last| now > last + CALM) {
             self.corrections = 0;
         }
@@ -228,8 +277,14 @@ impl Owner {
         };
         self.corrections += 1;
         self.corrected = Some(now);
-        self.due = Some(now + wait);
+        now + wait
     }
+}
+
+/// What is made of a resource.
+fn made<'a>(rendered: &'a Rendered, owner: &'a ObjectRef) -> impl Iterator<Item = OwnedRef> + 'a {
+    let name = |wanted: &str| Name::new(&owner.name.namespace, wanted);
+    rendered.objects.iter().map(move |wanted| OwnedRef { kind: wanted.kind, name: name(&wanted.name) })
 }
 
 /// Everything made of a resource is in its namespace.

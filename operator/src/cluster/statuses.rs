@@ -1,7 +1,7 @@
 //! Statuses on their way into the objects. The reconciler puts the newest in and says what each object holds; the leader
 //! writes where the two differ, the latest only, no object more often than every [`BETWEEN_WRITES`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use weft_core::world::ObjectRef;
 use weft_crds::gateway_class::CONTROLLER;
 use weft_crds::gateway_meta::{RouteParentStatus, RouteStatus};
 
+use super::due::Due;
 use super::news::News;
 
 /// Writes under way at once.
@@ -32,13 +33,19 @@ struct Shared {
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     all: BTreeMap<ObjectRef, Entry>,
-    /// Where what is wanted differs from what the object holds.
-    differ: BTreeSet<ObjectRef>,
+    /// Where what is wanted differs from what the object holds, from when on it may be written.
+    due: Due<ObjectRef>,
     /// What users must know though no status changes, the latest of each object.
     warnings: BTreeMap<ObjectRef, News>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), due: Due::new(AT_ONCE), warnings: BTreeMap::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +53,6 @@ struct Entry {
     uid: String,
     held: Option<Status>,
     wanted: Option<Status>,
-    writing: bool,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -79,7 +85,7 @@ impl Statuses {
         } else {
             let mut state = self.state();
             state.all.remove(object);
-            state.differ.remove(object);
+            state.due.unset(object);
         }
     }
 
@@ -106,26 +112,18 @@ impl Statuses {
     /// What is to be written now. Each is to be reported by [`Statuses::done`].
     pub(super) fn start(&self, now: Instant) -> Vec<Write> {
         let mut state = self.state();
-        let State { all, differ, .. } = &mut *state;
-        let running = all.values().filter(|entry| entry.writing).count();
-        let mut writes = Vec::new();
-        for object in differ.iter() {
-            if running + writes.len() >= AT_ONCE {
-                break;
-            }
-            let Some(entry) = all.get_mut(object).filter(|entry| entry.is_due(now)) else { continue };
-            let Some(wanted) = entry.wanted.clone() else { continue };
-            entry.writing = true;
-            let (uid, held) = (entry.uid.clone(), entry.held.clone());
-            writes.push(Write { object: object.clone(), uid, held, wanted });
-        }
-        writes
+        let due = state.due.start(now);
+        let writes = due.into_iter().filter_map(|object| {
+            let Entry { uid, held, wanted, .. } = state.all.get(&object)?;
+            Some(Write { uid: uid.clone(), held: held.clone(), wanted: wanted.clone()?, object })
+        });
+        writes.collect()
     }
 
     /// A write ended: it is in the object, or it failed.
     pub(super) fn done(&self, write: &Write, written: bool, now: Instant) {
+        self.state().due.ended(&write.object);
         self.change(&write.object, |entry| {
-            entry.writing = false;
             if written {
                 entry.failures = 0;
                 entry.not_before = Some(now + BETWEEN_WRITES);
@@ -142,43 +140,34 @@ impl Statuses {
     pub(super) fn begin(&self) {
         let mut state = self.state();
         state.warnings.clear();
+        state.due.begin();
         for entry in state.all.values_mut() {
-            (entry.writing, entry.failures, entry.not_before) = (false, 0, None);
+            (entry.failures, entry.not_before) = (0, None);
         }
     }
 
     /// When something is due next.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let state = self.state();
-        let waiting = state.differ.iter().filter_map(|object| state.all.get(object));
-        waiting
-            .filter(|entry| !entry.writing && entry.wanted.is_some())
-            .filter_map(|entry| entry.not_before)
-            .min()
+        self.state().due.wake_at()
     }
 
     fn change(&self, object: &ObjectRef, change: impl FnOnce(&mut Entry)) {
         let mut state = self.state();
-        let entry = state.all.entry(object.clone()).or_default();
+        let State { all, due, .. } = &mut *state;
+        let entry = all.entry(object.clone()).or_default();
         change(entry);
         let differs = entry.wanted.as_ref().is_some_and(|wanted| !same(entry.held.as_ref(), wanted));
         if differs {
-            state.differ.insert(object.clone());
+            due.set(object, entry.not_before);
             drop(state);
             self.0.changed.notify_one();
         } else {
-            state.differ.remove(object);
+            due.unset(object);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn is_due(&self, now: Instant) -> bool {
-        !self.writing && self.not_before.is_none_or(|not_before| not_before <= now)
     }
 }
 

@@ -10,6 +10,7 @@ use weft_api::names::{self, Address};
 use weft_crds::microservice::{Microservice, MtlsMode, Port, Protocol};
 
 use super::World;
+use super::index::{Label, Many};
 use super::object::{InstanceRef, Name};
 use super::service::{Service, ServicePort};
 use crate::instances::{Instance, Role};
@@ -27,6 +28,8 @@ pub struct Lead {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     services: BTreeMap<IpAddr, BTreeSet<Name>>,
+    /// Services by every label of the pods that they stand for.
+    fronts: Many<Label, Name>,
     instances: BTreeMap<SocketAddr, BTreeSet<InstanceRef>>,
 }
 
@@ -35,6 +38,12 @@ impl Index {
     pub(super) fn service(&mut self, name: &Name, old: Option<&Service>, new: Option<&Service>) {
         for address in old.into_iter().flat_map(|old| &old.addresses) {
             take_out(&mut self.services, address, name);
+        }
+        for label in old.into_iter().flat_map(|old| labels(&name.namespace, &old.selector)) {
+            self.fronts.take(&label, name);
+        }
+        for label in new.into_iter().flat_map(|new| labels(&name.namespace, &new.selector)) {
+            self.fronts.add(label, name.clone());
         }
         for address in new.into_iter().flat_map(|new| &new.addresses) {
             self.services.entry(*address).or_default().insert(name.clone());
@@ -119,8 +128,8 @@ impl World {
             return Some((service.clone(), own_port(own, port, number)?));
         }
         let (front, port) = (front?, port?);
-        let all = self.microservices_in(&service.namespace);
-        let (name, behind) = all.into_iter().find(|(_, behind)| front.stands_for(behind))?;
+        let name = self.selecting(&service.namespace, &front.selector)?;
+        let behind = self.microservices.get(name)?;
         Some((name.clone(), behind.spec.ports.iter().find(|candidate| port.leads_to(candidate))?))
     }
 
@@ -153,10 +162,8 @@ impl World {
         let by_number = numbers.iter().map(|&port| Address::Port { namespace, service, port }.to_string());
         all.extend(by_number);
         if let Some(behind) = self.microservices.get(name) {
-            let others = self.services.range(Name::new(namespace, "")..);
-            let others = others.take_while(|(other, _)| other.namespace == namespace);
-            for (other, _) in others.filter(|(_, front)| front.stands_for(behind)) {
-                all.extend(self.addresses_of_service(other));
+            for front in self.fronts_of(namespace, behind) {
+                all.extend(self.addresses_of_service(front));
             }
         }
         let instances = self.instances_of(name).flat_map(|instance| instance.ports.values());
@@ -164,10 +171,23 @@ impl World {
         all
     }
 
-    fn microservices_in(&self, namespace: &str) -> impl Iterator<Item = (&Name, &Microservice)> {
-        let all = self.microservices.range(Name::new(namespace, "")..);
-        all.take_while(move |(name, _)| name.namespace == namespace)
+    /// Services that stand for the pods of a Microservice, whatever their names.
+    fn fronts_of<'a>(
+        &'a self,
+        namespace: &'a str,
+        behind: &'a Microservice,
+    ) -> impl Iterator<Item = &'a Name> {
+        let selector = behind.pod_selector();
+        let fronts = &self.addresses.fronts;
+        let rarest = labels(namespace, &selector).min_by_key(|label| fronts.count(label));
+        let some: Vec<&Name> = rarest.iter().flat_map(|label| fronts.of(label)).collect();
+        let stands = |name: &&Name| self.services.get(*name).is_some_and(|front| front.stands_for(behind));
+        some.into_iter().filter(stands)
     }
+}
+
+fn labels(namespace: &str, selector: &BTreeMap<String, String>) -> impl Iterator<Item = Label> {
+    selector.iter().map(|(key, value)| (namespace.to_owned(), key.clone(), value.clone()))
 }
 
 /// Addresses of instances that are not what they were.
