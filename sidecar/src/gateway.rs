@@ -41,10 +41,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, lis
         }
     };
     let conn = Arc::new(ConnCx { peer, identity: None, port: address.port(), tls: secure });
-    let handler = |request, head| http::handle(Rc::clone(worker), Arc::clone(&conn), address, request, head);
-    if let Err(error) = serve::serve(worker, stream, speaks, handler).await {
-        serve::count_failure(worker, Direction::Gateway, &error);
-    }
+    let handler = |request| http::handle(Rc::clone(worker), Arc::clone(&conn), address, request);
+    serve::serve(worker, Direction::Gateway, stream, speaks, handler).await;
 }
 
 /// The address this listener is to be bound to.

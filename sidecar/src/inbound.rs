@@ -155,10 +155,8 @@ async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>,
     };
     let Some(speaks) = http else { return };
     let peer = Rc::new(peer);
-    let handler = |request, head| http::handle(Rc::clone(worker), Rc::clone(&peer), request, head);
-    if let Err(error) = serve::serve(worker, stream, speaks, handler).await {
-        serve::count_failure(worker, Direction::Inbound, &error);
-    }
+    let handler = |request| http::handle(Rc::clone(worker), Rc::clone(&peer), request);
+    serve::serve(worker, Direction::Inbound, stream, speaks, handler).await;
 }
 
 /// Whether plain bytes are HTTP, by declaration or, where nothing is declared, by how they begin.

@@ -65,11 +65,8 @@ async fn serve_to(worker: &Rc<Worker>, stream: TcpStream, conn: ConnCx, way: Way
     }
     let stream = Stream::Plain(stream);
     let way = Rc::new(way);
-    let handler =
-        |request, head| http::handle(Rc::clone(worker), Arc::clone(&conn), Rc::clone(&way), request, head);
-    if let Err(error) = serve::serve(worker, stream, speaks, handler).await {
-        serve::count_failure(worker, Direction::Outbound, &error);
-    }
+    let handler = |request| http::handle(Rc::clone(worker), Arc::clone(&conn), Rc::clone(&way), request);
+    serve::serve(worker, Direction::Outbound, stream, speaks, handler).await;
 }
 
 /// Whether what has come already begins a TLS handshake.

@@ -116,6 +116,10 @@ pub struct Settings {
     #[arg(long, env = "WEFT_CLIENT_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub client_header_timeout: Duration,
 
+    /// How long a client of HTTP/1.1 may let a body stand still, one that it sends or one that it takes.
+    #[arg(long, env = "WEFT_CLIENT_BODY_TIMEOUT", default_value = "1m", value_parser = duration)]
+    pub client_body_timeout: Duration,
+
     /// How long an accepted connection may stay without a request or a byte.
     #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub client_idle_timeout: Duration,

@@ -18,8 +18,8 @@ use crate::encode::{Encoder, framing_of};
 use crate::error::{BoxError, Error, Refusal};
 use crate::framing::{Framing, is_switch};
 use crate::head::{AnswerHead, Asked, parse_answer, print_request};
-use crate::upgrade::Upgraded;
-use crate::wire::{Shared, Uploading, Wire, poll_send};
+use crate::upgrade::OnUpgrade;
+use crate::wire::{Shared, Switch, Uploading, Wire, poll_send};
 
 /// Answers before the final one that are read.
 const MAX_INTERIM: usize = 32;
@@ -31,7 +31,6 @@ pub struct Connection<IO> {
     config: Config,
     /// Whether the server keeps the connection after the current exchange, as far as is known.
     persists: bool,
-    switched: bool,
 }
 
 /// An answer.
@@ -85,15 +84,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     pub fn new(io: IO, config: Config) -> Self {
         let wire = Wire::shared(io, None);
         wire.borrow_mut().input.answers = true;
-        Self { wire, config, persists: true, switched: false }
+        Self { wire, config, persists: true }
     }
 
-    /// Whether another request can be sent: the last exchange is over and the server has neither closed nor said anything
+    /// Whether the last exchange left the connection as it was: over both ways, with nothing beyond it.
+    pub fn is_idle(&self) -> bool {
+        let wire = self.wire.borrow();
+        let over = wire.decoder.is_done() && !wire.lent && wire.upload == Uploading::No;
+        self.persists && over && wire.input.is_empty()
+    }
+
+    /// Whether another request can be sent: the connection is idle, and the server has neither closed nor said anything
     /// since. Asks what the system has already told, so where nothing has happened it costs no system call.
     pub fn is_open(&self) -> bool {
-        let Ok(mut wire) = self.wire.try_borrow_mut() else { return false };
-        let idle = self.persists && wire.decoder.is_done() && !wire.lent && wire.upload == Uploading::No;
-        idle && wire.input.is_empty() && wire.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.is_idle() && self.wire.borrow_mut().poll_fill(&mut nobody).is_pending()
     }
 
     /// Sends a request and waits for the head of its answer. `interim` is given the answers before the final one, other
@@ -145,9 +150,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         }
     }
 
-    /// The connection after HTTP; after an answer that ends it.
-    pub fn into_upgraded(self) -> Option<Upgraded<IO>> {
-        self.switched.then(|| Upgraded::new(Rc::clone(&self.wire)))
+    /// The connection after HTTP; an error unless the last answer ended HTTP on it.
+    pub fn into_upgrade(self) -> OnUpgrade<IO> {
+        OnUpgrade::new(self.wire)
     }
 
     fn poll_exchange<B>(
@@ -199,11 +204,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     fn answer<B>(&mut self, method: &Method, head: AnswerHead, sending: Sending<B>) -> Answer<IO, B> {
         let AnswerHead { status, version, headers, framing, persists } = head;
         let mut wire = self.wire.borrow_mut();
-        self.switched = is_switch(method, status);
-        let goes_on = !sending.sent && !sending.held && sending.failed.is_none() && !self.switched;
-        let whole = if self.switched { Some(Bytes::new()) } else { wire.receive(framing) };
-        self.persists =
-            persists && (sending.sent || goes_on) && framing != Framing::UntilClose && !self.switched;
+        let switches = is_switch(method, status);
+        let goes_on = !sending.sent && !sending.held && sending.failed.is_none() && !switches;
+        let whole = if switches { Some(Bytes::new()) } else { wire.receive(framing) };
+        self.persists = persists && (sending.sent || goes_on) && framing != Framing::UntilClose && !switches;
+        if switches {
+            wire.switch = Switch::Done;
+        }
         if goes_on {
             wire.upload = Uploading::Yes;
         }

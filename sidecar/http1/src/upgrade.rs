@@ -23,12 +23,6 @@ pub struct OnUpgrade<IO> {
     wire: Shared<IO>,
 }
 
-impl<IO> Upgraded<IO> {
-    pub(crate) const fn new(wire: Shared<IO>) -> Self {
-        Self { wire }
-    }
-}
-
 impl<IO> OnUpgrade<IO> {
     pub(crate) const fn new(wire: Shared<IO>) -> Self {
         Self { wire }
@@ -47,7 +41,7 @@ impl<IO> Future for OnUpgrade<IO> {
             Switch::Never => return Poll::Ready(Err(Error::Over)),
             Switch::Done => {}
         }
-        Poll::Ready(Ok(Upgraded::new(Shared::clone(&self.wire))))
+        Poll::Ready(Ok(Upgraded { wire: Shared::clone(&self.wire) }))
     }
 }
 

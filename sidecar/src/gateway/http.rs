@@ -14,7 +14,6 @@ use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
 use crate::http::received::Received;
-use crate::http::serve::Head;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::outbound::forward::forward;
@@ -34,11 +33,10 @@ pub async fn handle(
     conn: Arc<ConnCx>,
     address: SocketAddr,
     (mut request, body): (Inward, Received),
-    head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
     let Entered { mut cx, upgrade, refused } =
-        enter(Direction::Gateway, &conn, &worker.shared.telemetry, &mut request.parts, head);
+        enter(Direction::Gateway, &conn, &worker.shared.telemetry, &mut request.parts);
     request.upgrade = upgrade;
     let way = match refused {
         Some(reject) => Err(reject),
@@ -49,7 +47,7 @@ pub async fn handle(
         Ok(Way::To(routed)) => Arc::clone(routed.destination.metrics(Direction::Gateway, metrics)),
         Ok(Way::Answer(_)) | Err(_) => metrics.peer(Direction::Gateway, NOWHERE),
     };
-    let mut exchange = Exchange::begin(&worker, Direction::Gateway, &metrics, cx, head.closing);
+    let mut exchange = Exchange::begin(&worker, Direction::Gateway, &metrics, cx);
     let answer = match way {
         Err(reject) => Err(reject),
         Ok(way) => steps(&worker, way, exchange.cx(), request, body).await,

@@ -1,17 +1,16 @@
-//! Where a request enters a path: checks what hyper does not, brings it into the one form all steps see (origin-form
+//! Where a request enters a path: checks what codecs do not, brings it into the one form all steps see (origin-form
 //! target with the normalised path, one `Host`, no hop-by-hop headers), and fills the [`RequestCx`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap};
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
+use http::{HeaderName, HeaderValue, Method, Version, request};
 use tokio::time::Instant;
 use weft_api::names::HEADER_REQUEST_ID;
 
 use super::headers::strip_request;
-use super::serve::Head;
 use crate::cx::{ConnCx, RequestCx};
 use crate::policy::path::NormalPath;
 use crate::reject::{Reason, Reject};
@@ -41,14 +40,9 @@ pub fn enter(
     conn: &Arc<ConnCx>,
     telemetry: &Telemetry,
     parts: &mut request::Parts,
-    head: Head,
 ) -> Entered {
     let started = Instant::now();
-    let mut refused =
-        head.bad.then(|| Reject::new(Reason::BadRequest).because("ambiguous framing or bare LF"));
-    if let Err(reject) = check_coding(parts) {
-        refused.get_or_insert(reject);
-    }
+    let mut refused = None;
     let host = authority(parts).unwrap_or_else(|reject| {
         refused.get_or_insert(reject);
         Box::default()
@@ -169,17 +163,6 @@ fn simple(text: &str) -> Option<&str> {
     let is_port =
         port.bytes().all(|c| c.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
     (is_host && is_port).then_some(host)
-}
-
-/// Of all transfer codings only `chunked`, once and alone, is decoded here; behind any other the next hop might see
-/// another body (RFC 9112, section 6.1).
-fn check_coding(parts: &request::Parts) -> Result<(), Reject> {
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    if codings.next().is_none() && coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-        return Ok(());
-    }
-    Err(bad("another transfer coding than `chunked`").with_status(StatusCode::NOT_IMPLEMENTED))
 }
 
 fn lower(host: &str) -> Box<str> {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::answer::{Asker, refuse};
 use super::body::{Body, End};
-use super::headers::put_close;
 use crate::config::Counted;
 use crate::cx::RequestCx;
 use crate::net::worker::Worker;
@@ -26,7 +25,6 @@ pub struct Exchange {
     /// What the steps share.
     pub cx: RequestCx,
     record: Record,
-    closing: bool,
 }
 
 /// What is left to do when a request ends.
@@ -40,13 +38,12 @@ struct Record {
 }
 
 impl Exchange {
-    /// Begins an exchange. `closing`: the answer shall be the connection's last.
+    /// Begins an exchange.
     pub fn begin(
         worker: &Rc<Worker>,
         direction: Direction,
         metrics: &Arc<PeerMetrics>,
         cx: RequestCx,
-        closing: bool,
     ) -> Pending {
         let record = Record {
             worker: Rc::clone(worker),
@@ -55,13 +52,13 @@ impl Exchange {
             _active: metrics.started(),
             _counted: worker.shared.request_started(),
         };
-        Pending(Some(Self { cx, record, closing }))
+        Pending(Some(Self { cx, record }))
     }
 
     /// Ends the exchange with this answer or refusal.
     fn finish(self, result: Result<Response<Body>, Reject>) -> Response<Body> {
-        let Self { cx, record, closing } = self;
-        let mut response = match result {
+        let Self { cx, record } = self;
+        match result {
             Ok(response) => {
                 let status = response.status();
                 let early = grpc_status(response.headers());
@@ -75,11 +72,7 @@ impl Exchange {
                 record.write(cx, response.status(), grpc, Some(reject));
                 response
             }
-        };
-        if closing {
-            put_close(response.headers_mut());
         }
-        response
     }
 }
 
@@ -119,7 +112,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(Exchange { cx, record, .. }) = self.0.take() {
+        if let Some(Exchange { cx, record }) = self.0.take() {
             let status = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
             record.write(cx, status, None, None);
         }

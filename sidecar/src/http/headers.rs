@@ -1,4 +1,4 @@
-//! Header hygiene: what concerns one connection only is taken out (RFC 9110, section 7.6.1), framing is left to hyper.
+//! Header hygiene: what concerns one connection only is taken out (RFC 9110, section 7.6.1), framing is left to codecs.
 //! Edits in place; a request without such headers costs a few look-ups.
 
 use http::header::{
@@ -34,16 +34,11 @@ pub fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// Makes this answer the last one on its HTTP/1.1 connection.
-pub fn put_close(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-}
-
 fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.remove(UPGRADE);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
-    // hyper has decoded the framing and writes its own.
+    // The framing has been decoded, and what is sent gets its own.
     headers.remove(TRANSFER_ENCODING);
     if !headers.contains_key(CONNECTION) {
         return None;

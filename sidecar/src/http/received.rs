@@ -13,11 +13,15 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::stream::Stream;
+
 /// A body as it was received.
 #[derive(Debug)]
 pub enum Received {
     /// By hyper.
     Hyper(Incoming),
+    /// By our codec for HTTP/1.1.
+    Http1(weft_http1::Body<Stream>),
 }
 
 /// Why a body broke off.
@@ -26,6 +30,9 @@ pub enum BodyError {
     /// Received by hyper.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// Received by our codec for HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] weft_http1::Error),
 }
 
 /// What polling a body for its next frame gives.
@@ -38,18 +45,21 @@ impl http_body::Body for Received {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         match self.get_mut() {
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
         }
     }
 }
@@ -59,6 +69,8 @@ impl http_body::Body for Received {
 pub enum OnSwitch {
     /// One of hyper's.
     Hyper(OnUpgrade),
+    /// One of our codec's.
+    Http1(weft_http1::OnUpgrade<Stream>),
 }
 
 impl Future for OnSwitch {
@@ -70,6 +82,9 @@ impl Future for OnSwitch {
                 .poll(cx)
                 .map_ok(|upgraded| Switched::Hyper(TokioIo::new(upgraded)))
                 .map_err(io::Error::other),
+            Self::Http1(upgrade) => {
+                Pin::new(upgrade).poll(cx).map_ok(Switched::Http1).map_err(io::Error::other)
+            }
         }
     }
 }
@@ -79,12 +94,15 @@ impl Future for OnSwitch {
 pub enum Switched {
     /// One of hyper's.
     Hyper(TokioIo<Upgraded>),
+    /// One of our codec's.
+    Http1(weft_http1::Upgraded<Stream>),
 }
 
 impl AsyncRead for Switched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Http1(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -93,18 +111,21 @@ impl AsyncWrite for Switched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Http1(io) => Pin::new(io).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_flush(cx),
+            Self::Http1(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Http1(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
 use crate::http::received::Received;
-use crate::http::serve::Head;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::reject::{Reason, Reject};
@@ -22,13 +21,12 @@ pub async fn handle(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     (mut request, body): (Inward, Received),
-    head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
     let Entered { cx, upgrade, refused } =
-        enter(Direction::Inbound, &peer.conn, &worker.shared.telemetry, &mut request.parts, head);
+        enter(Direction::Inbound, &peer.conn, &worker.shared.telemetry, &mut request.parts);
     request.upgrade = upgrade;
-    let mut exchange = Exchange::begin(&worker, Direction::Inbound, &peer.metrics, cx, head.closing);
+    let mut exchange = Exchange::begin(&worker, Direction::Inbound, &peer.metrics, cx);
     let answer = match (refused, &config.inbound) {
         (Some(reject), _) => Err(reject),
         (None, None) => Err(Reason::NotReady.into()),

@@ -1,47 +1,49 @@
-//! Watches over the accepted connections of one worker: tells them when shutdown begins, closes those that never finish
-//! a head (slow clients) and those unused for long. One timer per worker instead of one per connection, and nothing to
-//! poll per request.
+//! Watches over the accepted connections of one worker: tells them when shutdown begins, refuses clients that never finish
+//! a head, gives up those that let a body stand still, and closes what is unused for long. One timer per worker instead of
+//! one per connection, and nothing to poll per request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
-use super::scan::Heads;
+use weft_http1::control::Phase;
+use weft_http1::{Control, Order};
 
-/// What a connection has been told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on.
-    #[default]
-    None,
-    /// Make the next answer the last. An unused connection is left open for a moment, since a request may already be on
-    /// its way to it.
-    Last,
-    /// Finish what is in flight, take nothing new.
-    Finish,
-    /// Close at once.
-    Close,
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a head, from its first byte to its last.
+    pub head: Duration,
+    /// Between two pieces of a body that it sends, or that it takes.
+    pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
 }
 
 /// One accepted connection as the watch sees it.
 #[derive(Debug, Default)]
-pub struct Watched {
-    verdict: Cell<Verdict>,
-    waker: RefCell<Option<Waker>>,
-    heads: Option<Arc<Heads>>,
-    busy: Cell<u32>,
-    seen: Cell<(u32, bool)>,
+struct Watched {
+    control: Rc<Control>,
+    /// Whether its codec says what it is doing; HTTP/2 looks after itself.
+    http1: bool,
+    seen: Cell<Seen>,
     quiet: Cell<Duration>,
+}
+
+/// What a connection was at; as long as that does not change it is quiet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    phase: Phase,
+    heads: u64,
+    moved: u64,
 }
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub struct Connections {
     next: Cell<u64>,
-    all: RefCell<HashMap<u64, Rc<Watched>>>,
+    all: RefCell<HashMap<u64, Watched>>,
     draining: Cell<bool>,
 }
 
@@ -50,20 +52,21 @@ pub struct Connections {
 pub struct Registered {
     connections: Rc<Connections>,
     id: u64,
-    watched: Rc<Watched>,
+    control: Rc<Control>,
 }
 
 impl Connections {
-    /// Begins to watch a connection; `heads` where its heads are scanned.
-    pub fn register(self: &Rc<Self>, heads: Option<Arc<Heads>>) -> Registered {
+    /// Begins to watch a connection.
+    pub fn register(self: &Rc<Self>, http1: bool) -> Registered {
         let id = self.next.get();
         self.next.set(id + 1);
-        let watched = Rc::new(Watched { heads, ..Watched::default() });
+        let watched = Watched { http1, ..Watched::default() };
         if self.draining.get() {
             watched.drain();
         }
-        self.all.borrow_mut().insert(id, Rc::clone(&watched));
-        Registered { connections: Rc::clone(self), id, watched }
+        let control = Rc::clone(&watched.control);
+        self.all.borrow_mut().insert(id, watched);
+        Registered { connections: Rc::clone(self), id, control }
     }
 
     /// Tells all connections, and those to come, to finish.
@@ -75,14 +78,9 @@ impl Connections {
     }
 
     /// Judges all connections; called every `passed`.
-    pub fn tick(&self, passed: Duration, head: Duration, idle: Duration) {
-        for watched in self.all.borrow().values() {
-            let idle = if watched.verdict.get() == Verdict::Last { passed } else { idle };
-            match watched.quiet_for(passed) {
-                (true, quiet) if quiet >= head => watched.tell(Verdict::Close),
-                (false, quiet) if quiet >= idle => watched.tell(Verdict::Finish),
-                _ => {}
-            }
+    pub fn tick(&self, passed: Duration, patience: &Patience) {
+        for watched in self.all.borrow().values().filter(|watched| watched.http1) {
+            watched.judge(passed, patience);
         }
     }
 }
@@ -90,50 +88,37 @@ impl Connections {
 impl Watched {
     /// HTTP/2 says GOAWAY and loses nothing by it; HTTP/1.1 can only say so with an answer.
     fn drain(&self) {
-        self.tell(if self.heads.is_some() { Verdict::Last } else { Verdict::Finish });
+        self.control.tell(if self.http1 { Order::Last } else { Order::Finish });
     }
 
-    fn tell(&self, verdict: Verdict) {
-        if self.verdict.get() != verdict && self.verdict.get() != Verdict::Close {
-            self.verdict.set(verdict);
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
+    fn judge(&self, passed: Duration, patience: &Patience) {
+        let (phase, quiet) = self.quiet_for(passed);
+        match phase {
+            Phase::Head if quiet >= patience.head => self.control.tell(Order::TimeOut),
+            Phase::Client if quiet >= patience.body => self.control.tell(Order::TimeOut),
+            // In a drain only as long as a request may still be on its way.
+            Phase::Idle if self.control.order() == Order::Last && quiet >= passed => {
+                self.control.tell(Order::Finish);
             }
+            Phase::Idle if quiet >= patience.idle => self.control.tell(Order::Finish),
+            Phase::Idle | Phase::Head | Phase::Handler | Phase::Client => {}
         }
     }
 
-    /// Whether it is inside a head, and how long nothing has changed.
-    fn quiet_for(&self, passed: Duration) -> (bool, Duration) {
-        let Some(heads) = &self.heads else { return (false, Duration::ZERO) };
-        let now = (heads.complete(), heads.is_inside());
-        if self.seen.replace(now) == now && self.busy.get() == 0 {
-            self.quiet.set(self.quiet.get() + passed);
-        } else {
-            self.quiet.set(Duration::ZERO);
-        }
-        (now.1, self.quiet.get())
+    /// What it is at, and for how long.
+    fn quiet_for(&self, passed: Duration) -> (Phase, Duration) {
+        let control = &self.control;
+        let now = Seen { phase: control.phase(), heads: control.heads(), moved: control.moved() };
+        let quiet = if self.seen.replace(now) == now { self.quiet.get() + passed } else { Duration::ZERO };
+        self.quiet.set(quiet);
+        (now.phase, quiet)
     }
 }
 
 impl Registered {
-    /// What it has been told; it is woken when that changes.
-    pub fn verdict(&self, waker: &Waker) -> Verdict {
-        let mut slot = self.watched.waker.borrow_mut();
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
-        self.watched.verdict.get()
-    }
-
-    /// Marks a request in flight until the guard is dropped: while there is one the connection is never idle.
-    pub fn busy(&self) -> Busy {
-        self.watched.busy.set(self.watched.busy.get() + 1);
-        Busy(Rc::clone(&self.watched))
-    }
-
-    /// Whether shutdown has begun for this connection.
-    pub fn is_finishing(&self) -> bool {
-        self.watched.verdict.get() != Verdict::None
+    /// What the connection is told, and where it says what it is doing.
+    pub const fn control(&self) -> &Rc<Control> {
+        &self.control
     }
 }
 
@@ -143,49 +128,34 @@ impl Drop for Registered {
     }
 }
 
-/// A request in flight.
-#[derive(Debug)]
-pub struct Busy(Rc<Watched>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.set(self.0.busy.get().saturating_sub(1));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn told(registered: &Registered) -> Verdict {
-        registered.verdict(Waker::noop())
-    }
+    const PATIENCE: Patience = Patience { head: SECOND, body: SECOND, idle: Duration::from_secs(2) };
 
     #[test]
-    fn an_idle_connection_is_finished_and_a_busy_one_is_not() {
+    fn an_idle_connection_is_finished_and_one_of_http_2_looks_after_itself() {
         let connections = Rc::new(Connections::default());
-        let idle = connections.register(Some(Arc::default()));
-        let busy = connections.register(Some(Arc::default()));
-        let guard = busy.busy();
-        for _ in 0..3 {
-            connections.tick(SECOND, 10 * SECOND, 2 * SECOND);
+        let idle = connections.register(true);
+        let other = connections.register(false);
+        for expect in [Order::Continue, Order::Continue, Order::Finish] {
+            assert_eq!(idle.control().order(), expect);
+            connections.tick(SECOND, &PATIENCE);
         }
-        assert_eq!((told(&idle), told(&busy)), (Verdict::Finish, Verdict::None));
-        drop(guard);
-        for _ in 0..3 {
-            connections.tick(SECOND, 10 * SECOND, 2 * SECOND);
-        }
-        assert_eq!(told(&busy), Verdict::Finish);
+        assert_eq!((idle.control().order(), other.control().order()), (Order::Finish, Order::Continue));
     }
 
     #[test]
     fn connections_made_while_draining_are_told_too() {
         let connections = Rc::new(Connections::default());
-        let before = connections.register(None);
+        let before = connections.register(false);
         connections.drain();
-        let after = connections.register(None);
-        assert_eq!((told(&before), told(&after)), (Verdict::Finish, Verdict::Finish));
+        let (after, http1) = (connections.register(false), connections.register(true));
+        assert_eq!((before.control().order(), after.control().order()), (Order::Finish, Order::Finish));
+        assert_eq!(http1.control().order(), Order::Last);
+        connections.tick(SECOND, &PATIENCE);
+        assert_eq!(http1.control().order(), Order::Finish);
     }
 }

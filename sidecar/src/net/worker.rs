@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use super::connections::Connections;
+use super::connections::{Connections, Patience};
 use super::listen::Entry;
 use crate::config::Shared;
 use crate::drain::Tasks;
@@ -113,7 +113,12 @@ async fn run(
             Some(connection) = accepted.recv() => take(&worker, connection, &load),
             _ = ticks.tick() => {
                 let settings = &worker.shared.settings;
-                worker.connections.tick(TICK, settings.client_header_timeout, settings.client_idle_timeout);
+                let patience = Patience {
+                    head: settings.client_header_timeout,
+                    body: settings.client_body_timeout,
+                    idle: settings.client_idle_timeout,
+                };
+                worker.connections.tick(TICK, &patience);
                 worker.pool.sweep(Instant::now());
             }
             () = draining.cancelled(), if !told => {

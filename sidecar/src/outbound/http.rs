@@ -15,7 +15,6 @@ use crate::http::body::Body;
 use crate::http::enter::{Entered, enter};
 use crate::http::exchange::Exchange;
 use crate::http::received::Received;
-use crate::http::serve::Head;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::policy::route::Selected;
@@ -28,11 +27,10 @@ pub async fn handle(
     conn: Arc<ConnCx>,
     way: Rc<Way>,
     (mut request, body): (Inward, Received),
-    head: Head,
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
     let Entered { cx, upgrade, refused } =
-        enter(Direction::Outbound, &conn, &worker.shared.telemetry, &mut request.parts, head);
+        enter(Direction::Outbound, &conn, &worker.shared.telemetry, &mut request.parts);
     request.upgrade = upgrade;
     let found = match refused {
         Some(reject) => Err(reject),
@@ -45,7 +43,7 @@ pub async fn handle(
         Ok(Found::Outside(_)) => worker.shared.telemetry.metrics.peer(Direction::Outbound, "outside"),
         Err(_) => worker.shared.telemetry.metrics.peer(Direction::Outbound, "unknown"),
     };
-    let mut exchange = Exchange::begin(&worker, Direction::Outbound, &metrics, cx, head.closing);
+    let mut exchange = Exchange::begin(&worker, Direction::Outbound, &metrics, cx);
     let answer = match found {
         Err(reject) => Err(reject),
         Ok(Found::Outside(address)) => {

@@ -8,16 +8,15 @@
 
 use std::rc::Rc;
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue};
-use http::uri::{Authority, Scheme, Uri};
-use http::{Method, Request, Response, Version};
+use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap, HeaderValue};
+use http::{Method, Response, Uri};
 use http_body::Body as _;
 use tokio::time::Instant;
+use weft_http1::head::Asked;
 
 use super::connect::{ConnectError, Speaks, Target};
 use super::pool::{Connection, SendError, SendFailure};
 use crate::http::body::Body;
-use crate::http::headers::put_upgrade;
 use crate::http::received::Received;
 use crate::http::replay::Keeper;
 use crate::http::upgrade::Inward;
@@ -122,12 +121,15 @@ impl Outgoing {
         speaks: Speaks,
     ) -> Result<(Response<Received>, Connection), Failure> {
         self.sent = None;
+        if speaks != Speaks::H2 {
+            join_cookies(&mut self.headers);
+        }
         let connected = worker.pool.get(worker, target, speaks).await;
         let mut connection = connected.map_err(|error| unconnected(&error))?;
         loop {
-            let Some(request) = self.request(speaks) else { return Err(reset("the body is gone")) };
+            let Some(body) = self.body() else { return Err(reset("the body is gone")) };
             self.sent = Some(Instant::now());
-            let error = match connection.send(request).await {
+            let error = match connection.send(worker, self.asked(), body).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
             };
@@ -147,7 +149,7 @@ impl Outgoing {
     /// Whether it can be sent again on a new connection after this error; the error where it must not be.
     fn take_back(&mut self, mut error: SendError) -> Result<bool, SendError> {
         if let Some(unsent) = error.unsent.take() {
-            if let (Source::Gone, Some(body)) = (&self.body, unsent.into_body().into_received()) {
+            if let (Source::Gone, Some(body)) = (&self.body, unsent.into_received()) {
                 self.body = Source::Once(body);
             }
             return Ok(self.is_whole());
@@ -156,8 +158,8 @@ impl Outgoing {
         if closed && self.method.is_idempotent() && self.is_whole() { Ok(true) } else { Err(error) }
     }
 
-    fn request(&mut self, speaks: Speaks) -> Option<Request<Body>> {
-        let body = match std::mem::replace(&mut self.body, Source::Gone) {
+    fn body(&mut self) -> Option<Body> {
+        Some(match std::mem::replace(&mut self.body, Source::Gone) {
             Source::Empty => {
                 self.body = Source::Empty;
                 Body::empty()
@@ -169,45 +171,23 @@ impl Outgoing {
                 Body::replay(replay)
             }
             Source::Kept(_) | Source::Gone => return None,
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.headers_mut() = self.headers.clone();
-        *request.uri_mut() = self.uri.clone();
-        match speaks {
-            Speaks::H2 => as_h2(&mut request),
-            Speaks::Http1 | Speaks::Tcp => as_http1(&mut request, self.upgrade.as_ref()),
-        }
-        Some(request)
+        })
     }
-}
 
-/// HTTP/2 names scheme and authority in the target instead of `Host` (RFC 9113, section 8.3.1).
-fn as_h2(request: &mut Request<Body>) {
-    *request.version_mut() = Version::HTTP_2;
-    let authority = request
-        .headers_mut()
-        .remove(HOST)
-        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
-        .unwrap_or_else(|| Authority::from_static("localhost"));
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority);
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    const fn asked(&self) -> Asked<'_> {
+        let Self { method, uri, headers, upgrade, .. } = self;
+        Asked { method, uri, headers, upgrade: upgrade.as_ref() }
+    }
 }
 
 /// HTTP/1.1 has one `Cookie` line (RFC 9113, section 8.2.3).
-fn as_http1(request: &mut Request<Body>, upgrade: Option<&HeaderValue>) {
-    *request.version_mut() = Version::HTTP_11;
-    let headers = request.headers_mut();
-    if headers.get_all(COOKIE).iter().nth(1).is_some() {
-        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-            headers.insert(COOKIE, whole);
-        }
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
     }
-    if let Some(protocol) = upgrade {
-        put_upgrade(headers, protocol.clone());
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
     }
 }
 
@@ -223,6 +203,7 @@ fn broken(error: SendError) -> Failure {
     let reason = match error.failure {
         SendFailure::Protocol => Reason::UpstreamProtocol,
         SendFailure::Request => Reason::BadRequest,
+        SendFailure::RequestTimeout => Reason::RequestTimeout,
         SendFailure::Closed | SendFailure::Broken => Reason::UpstreamReset,
     };
     Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(error.cause) }

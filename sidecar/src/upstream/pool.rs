@@ -9,19 +9,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http1, http2};
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri, Version};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 use weft_api::spiffe::SpiffeId;
+use weft_http1::head::Asked;
+use weft_http1::{Error, Refusal, client};
 
 use super::connect::{ConnectError, Speaks, Target, connect};
 use crate::http::body::Body;
 use crate::http::exec::LocalExec;
-use crate::http::received::{OnSwitch, Received};
-use crate::http::serve::MAX_HEAD;
+use crate::http::received::{BodyError, OnSwitch, Received};
+use crate::http::serve::{HTTP1, MAX_HEAD};
+use crate::net;
 use crate::net::worker::Worker;
 use crate::operator::causes;
 
@@ -60,7 +65,7 @@ struct Slot {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    connection: client::Connection<net::stream::Stream>,
     peer: Option<Rc<SpiffeId>>,
     until: Instant,
 }
@@ -86,8 +91,8 @@ pub enum Connection {
 /// A request without an answer.
 #[derive(Debug)]
 pub struct SendError {
-    /// The request, where nothing of it was written.
-    pub unsent: Option<Box<Request<Body>>>,
+    /// The request's body, where nothing of the request was written.
+    pub unsent: Option<Body>,
     /// What happened.
     pub failure: SendFailure,
     /// In words, for the log.
@@ -103,13 +108,15 @@ pub enum SendFailure {
     Protocol,
     /// The request's own body broke off.
     Request,
+    /// The request's own body did not come in time.
+    RequestTimeout,
     /// The connection broke in another way.
     Broken,
 }
 
 impl From<TrySendError<Request<Body>>> for SendError {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message().map(Box::new);
+        let unsent = error.take_message().map(Request::into_body);
         let error = error.into_error();
         let failure = match () {
             () if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
@@ -124,6 +131,26 @@ impl From<TrySendError<Request<Body>>> for SendError {
     }
 }
 
+impl From<client::SendError<Body>> for SendError {
+    fn from(error: client::SendError<Body>) -> Self {
+        let client::SendError { unsent, silent, error } = error;
+        let failure = match &error {
+            Error::Closed | Error::Io(_) if silent => SendFailure::Closed,
+            Error::Closed | Error::Io(_) | Error::Over => SendFailure::Broken,
+            Error::Refused(_) => SendFailure::Protocol,
+            Error::Body(cause) if is_late(cause.as_ref()) => SendFailure::RequestTimeout,
+            Error::Body(_) | Error::Length => SendFailure::Request,
+        };
+        Self { unsent, failure, cause: causes(&error) }
+    }
+}
+
+/// Whether the client was too slow with its body.
+fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let cause = cause.downcast_ref::<BodyError>();
+    matches!(cause, Some(BodyError::Http1(Error::Refused(Refusal::TimedOut))))
+}
+
 fn is_io(error: &hyper::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
@@ -132,10 +159,28 @@ fn is_io(error: &hyper::Error) -> bool {
     })
 }
 
+/// HTTP/2 names scheme and authority in the target instead of `Host` (RFC 9113, section 8.3.1).
+fn as_h2(asked: Asked<'_>, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.version_mut() = Version::HTTP_2;
+    *request.method_mut() = asked.method.clone();
+    *request.headers_mut() = asked.headers.clone();
+    let authority = request
+        .headers_mut()
+        .remove(HOST)
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+        .unwrap_or_else(|| Authority::from_static("localhost"));
+    let mut parts = asked.uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    request
+}
+
 /// A borrowed HTTP/1.1 connection. Dropped without [`Lent::give_back`] it is closed.
 #[derive(Debug)]
 pub struct Lent {
-    sender: http1::SendRequest<Body>,
+    connection: client::Connection<net::stream::Stream>,
     peer: Option<Rc<SpiffeId>>,
     slot: Rc<Slot>,
     idle_timeout: Duration,
@@ -191,7 +236,7 @@ impl Pool {
     /// Closes what has been unused for too long.
     pub fn sweep(&self, now: Instant) {
         self.slots.borrow_mut().retain(|_, slot| {
-            slot.idle.borrow_mut().retain(|idle| idle.until > now && !idle.sender.is_closed());
+            slot.idle.borrow_mut().retain(|idle| idle.until > now && idle.connection.is_open());
             slot.shared.borrow_mut().retain(|shared| shared.is_wanted(now));
             let empty = slot.idle.borrow().is_empty() && slot.shared.borrow().is_empty();
             !empty || Rc::strong_count(slot) > 1
@@ -211,19 +256,19 @@ impl Slot {
     /// The connection used last that is still open, ready and at the right peer.
     fn unused(self: &Rc<Self>, target: Target<'_>) -> Option<Lent> {
         let mut idle = self.idle.borrow_mut();
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            let candidate = idle.get(at)?;
-            if candidate.sender.is_closed() || !is_right(candidate.peer.as_deref(), target) {
-                idle.remove(at);
-            } else if candidate.sender.is_ready() {
-                let Idle { sender, peer, .. } = idle.remove(at);
+        loop {
+            let Idle { connection, peer, .. } = idle.pop()?;
+            if is_right(peer.as_deref(), target) && connection.is_open() {
                 let slot = Rc::clone(self);
-                return Some(Lent { sender, peer, slot, idle_timeout: target.idle_timeout, reused: true });
+                return Some(Lent {
+                    connection,
+                    peer,
+                    slot,
+                    idle_timeout: target.idle_timeout,
+                    reused: true,
+                });
             }
         }
-        None
     }
 
     /// The HTTP/2 connection with the fewest streams that takes another one.
@@ -245,19 +290,9 @@ fn is_right(peer: Option<&SpiffeId>, target: Target<'_>) -> bool {
 
 async fn fresh(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Result<Lent, ConnectError> {
     let (stream, peer) = connect(&worker.shared, target, Speaks::Http1).await?;
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(ConnectError::Http)?;
-    worker.tasks.spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            debug!(%error, "upstream connection ended");
-        }
-    });
+    let connection = client::Connection::new(stream, HTTP1);
     let slot = Rc::clone(slot);
-    Ok(Lent { sender, peer: peer.map(Rc::new), slot, idle_timeout: target.idle_timeout, reused: false })
+    Ok(Lent { connection, peer: peer.map(Rc::new), slot, idle_timeout: target.idle_timeout, reused: false })
 }
 
 /// A stream on an open connection, or on a new one; while one is being made others wait for it.
@@ -333,13 +368,16 @@ impl Drop for Stream {
 }
 
 impl Connection {
-    /// Sends a request; an error returns it where nothing of it was written.
-    pub async fn send(&mut self, request: Request<Body>) -> Sent {
-        let sent = match self {
-            Self::Http1(lent) => lent.sender.try_send_request(request).await,
-            Self::H2(stream) => stream.shared.sender.clone().try_send_request(request).await,
-        };
-        sent.map(|answer| answer.map(Received::Hyper)).map_err(SendError::from)
+    /// Sends a request; an error returns its body where nothing of it was written.
+    pub async fn send(&mut self, worker: &Worker, asked: Asked<'_>, body: Body) -> Sent {
+        match self {
+            Self::Http1(lent) => lent.send(worker, asked, body).await,
+            Self::H2(stream) => {
+                let mut sender = stream.shared.sender.clone();
+                let sent = sender.try_send_request(as_h2(asked, body)).await;
+                sent.map(|answer| answer.map(Received::Hyper)).map_err(SendError::from)
+            }
+        }
     }
 
     /// Whether it has carried a request before.
@@ -353,7 +391,8 @@ impl Connection {
     /// Takes the connection over, after an answer that ends HTTP on it.
     pub fn switch(self, answer: &mut Response<Received>) -> OnSwitch {
         match self {
-            Self::Http1(_) | Self::H2(_) => OnSwitch::Hyper(hyper::upgrade::on(answer)),
+            Self::Http1(lent) => OnSwitch::Http1(lent.connection.into_upgrade()),
+            Self::H2(_) => OnSwitch::Hyper(hyper::upgrade::on(answer)),
         }
     }
 
@@ -366,14 +405,22 @@ impl Connection {
 }
 
 impl Lent {
+    async fn send(&mut self, worker: &Worker, asked: Asked<'_>, body: Body) -> Sent {
+        let answer = self.connection.send(asked, body, |_, _| ()).await?;
+        if let Some(upload) = answer.upload {
+            worker.tasks.spawn_local(upload);
+        }
+        Ok(answer.response.map(Received::Http1))
+    }
+
     fn give_back(self) {
-        if self.sender.is_closed() {
+        if !self.connection.is_idle() {
             return;
         }
         let mut idle = self.slot.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
             let until = Instant::now() + self.idle_timeout;
-            idle.push(Idle { sender: self.sender, peer: self.peer, until });
+            idle.push(Idle { connection: self.connection, peer: self.peer, until });
         }
     }
 }

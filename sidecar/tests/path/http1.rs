@@ -1,9 +1,24 @@
 //! HTTP/1.1 through two proxies over mutual TLS.
 
-use bytes::Bytes;
-use http::StatusCode;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::{Client, echo, pair, raw};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use weft_api::v1;
+use weft_sidecar::app::{Proxy, Source};
+use weft_sidecar::settings::Settings;
+
+use crate::support::{
+    CLIENT_ID, Ca, Client, DESTINATION, PATIENCE, app, calling, destination, echo, endpoints, pair, raw,
+};
 
 #[tokio::test]
 async fn a_request_passes_both_proxies_with_body_and_headers() {
@@ -89,7 +104,89 @@ async fn oversized_heads_are_refused_with_431() {
         let length = case.len();
         let answer = raw(pair.to, case.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{length} bytes were answered with {answer:?}");
+        assert!(answer.contains("x-weft-reason: headers-too-large\r\n"), "{answer:?}");
     }
+    let line = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(20_000));
+    let answer = raw(pair.to, line.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
+    assert!(answer.contains("x-weft-reason: headers-too-large\r\n"), "{answer:?}");
+}
+
+/// A proxy that calls the echo, with little patience for its clients.
+async fn impatient() -> (weft_sidecar::app::Handle, SocketAddr) {
+    let destination = v1::Destination { mtls: None, ..destination() };
+    let mut endpoints = endpoints(&[echo().await]);
+    endpoints.endpoints.iter_mut().for_each(|endpoint| endpoint.meshed = false);
+    let short = Duration::from_millis(600);
+    let settings =
+        Settings { client_header_timeout: short, client_body_timeout: short, ..Settings::in_process() };
+    let source = Source::Static(calling(&destination, &endpoints), Ca::new().issue(CLIENT_ID));
+    let proxy = Proxy::start(settings, source).unwrap();
+    let to = proxy.address(&format!("outbound/{DESTINATION}")).unwrap();
+    (proxy, to)
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_go_on_is_refused_with_408() {
+    let (proxy, to) = impatient().await;
+    for begun in [
+        "GET / HTTP/1.1\r\nhost: a\r\nx: ",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+    ] {
+        let answer = raw(to, begun.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{begun:?} was answered with {answer:?}");
+        assert!(answer.contains("x-weft-reason: request-timeout\r\n"), "{answer:?}");
+    }
+    drop(proxy);
+}
+
+#[tokio::test]
+async fn a_refused_head_is_counted() {
+    let pair = pair(echo().await);
+    raw(pair.to, b"GET / HTTP/1.1\nhost: a\n\n").await;
+    let metrics = pair.client.shared.telemetry.metrics.encode(0);
+    let counted = metrics.lines().find(|line| line.contains("bad-request") && line.contains("outbound"));
+    assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{counted:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_whole_request_is_passed_on() {
+    let early = app(|_: Request<Incoming>| async {
+        let mut answer = Response::new(Full::new(Bytes::from("no")));
+        *answer.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        answer
+    })
+    .await;
+    let pair = pair(early);
+    let mut stream = TcpStream::connect(pair.to).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegun").await.unwrap();
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_request_along() {
+    let (arrived, gone) = (Arc::new(Notify::new()), Arc::new(std::sync::Mutex::new(None)));
+    let (there, slot) = (Arc::clone(&arrived), Arc::clone(&gone));
+    let slow = app(move |_: Request<Incoming>| {
+        let (tell, told) = oneshot::channel::<()>();
+        *slot.lock().unwrap() = Some(told);
+        there.notify_one();
+        async move {
+            let _tell = tell;
+            std::future::pending::<Response<Full<Bytes>>>().await
+        }
+    })
+    .await;
+    let pair = pair(slow);
+    let mut stream = TcpStream::connect(pair.to).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    timeout(PATIENCE, arrived.notified()).await.unwrap();
+    drop(stream);
+    let told = gone.lock().unwrap().take().unwrap();
+    assert!(timeout(PATIENCE, told).await.expect("the application learns of it").is_err());
 }
 
 #[tokio::test]

@@ -331,7 +331,7 @@ async fn a_switched_connection_is_taken_over() {
     let (mut connection, mut far) = after(said, false).await;
     let answer = send(&mut connection, &Method::GET, Empty::new()).await.unwrap();
     assert_eq!((answer.response.status().as_u16(), connection.is_open()), (101, false));
-    let mut switched = connection.into_upgraded().unwrap();
+    let mut switched = connection.into_upgrade().await.unwrap();
     let mut early = [0; 5];
     switched.read_exact(&mut early).await.unwrap();
     assert_eq!(&early, b"early");
