@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod carried;
 pub mod deadline;
 pub mod enter;
 pub mod exchange;

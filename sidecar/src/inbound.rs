@@ -17,6 +17,7 @@ use weft_api::v1::{MtlsMode, Protocol};
 
 use crate::config::snapshot::{InboundConfig, InboundPort};
 use crate::cx::ConnCx;
+use crate::http::carried;
 use crate::http::serve::{self, Http};
 use crate::net::redirect::original_destination;
 use crate::net::stream::Stream;
@@ -147,16 +148,43 @@ fn peer(worker: &Worker, conn: ConnCx, (port, slot): (Arc<InboundPort>, Slot), m
 }
 
 async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>, peer: Peer) {
+    if inside == Some(Inside::Weft) {
+        return serve_carried(worker, stream, peer).await;
+    }
     let http = match (inside, &stream) {
         (Some(Inside::H2), _) => Some(Http::Two),
         (Some(Inside::Http1), _) => Some(Http::One),
         (None, Stream::Plain(plain)) if is_http(plain, &peer).await => serve::begin(worker, plain).await,
-        (Some(Inside::Tcp) | None, _) => return tcp::handle(worker, stream, &peer).await,
+        (Some(Inside::Tcp | Inside::Weft) | None, _) => return tcp::handle(worker, stream, &peer).await,
     };
     let Some(speaks) = http else { return };
     let peer = Rc::new(peer);
     let handler = |request| http::handle(Rc::clone(worker), Rc::clone(&peer), request);
     serve::serve(worker, Direction::Inbound, stream, speaks, handler).await;
+}
+
+/// Serves what another proxy sends over one connection.
+async fn serve_carried(worker: &Rc<Worker>, stream: Stream, peer: Peer) {
+    let peer = Rc::new(peer);
+    let request = |request| http::handle(Rc::clone(worker), Rc::clone(&peer), request);
+    let tcp = |tunnel| {
+        let (worker, peer) = (Rc::clone(worker), Rc::clone(&peer));
+        async move { carried_tcp(&worker, tunnel, &peer).await }
+    };
+    carried::serve(worker, stream, (request, tcp)).await;
+}
+
+/// A raw connection within one that is shared counts as one of its own.
+async fn carried_tcp(worker: &Rc<Worker>, tunnel: weft_transport::Tunnel, peer: &Peer) {
+    let config = worker.shared.config.load_full();
+    let Some(inbound) = &config.inbound else { return };
+    let slot = match inbound.limits.connection() {
+        Ok(slot) => slot,
+        Err(reject) => return worker.shared.telemetry.metrics.rejected(Direction::Inbound, reject.reason),
+    };
+    drop(config);
+    let _open = (worker.shared.connection_opened(), slot);
+    tcp::handle(worker, Stream::Carried(Box::new(tunnel)), peer).await;
 }
 
 /// Whether plain bytes are HTTP, by declaration or, where nothing is declared, by how they begin.

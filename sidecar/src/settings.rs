@@ -100,6 +100,11 @@ pub struct Settings {
     #[arg(long, env = "WEFT_WORKERS", default_value_t = 0)]
     pub workers: usize,
 
+    /// What this proxy prefers when it calls another one: `weft`, all requests over one connection, or `http`, HTTP/2 and
+    /// HTTP/1.1 only. All are accepted.
+    #[arg(long, env = "WEFT_TRANSPORT", value_enum, default_value_t)]
+    pub transport: Transport,
+
     /// How long requests and connections in flight may go on after SIGTERM.
     #[arg(long, env = "WEFT_DRAIN_DEADLINE", default_value = "30s", value_parser = duration)]
     pub drain_deadline: Duration,
@@ -132,6 +137,16 @@ pub enum Mode {
     Gateway,
     /// Redirect the pod's traffic through the proxy by nftables, then exit.
     Init,
+}
+
+/// What proxies speak to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// `weft/1`, and HTTP with those that do not speak it.
+    #[default]
+    Weft,
+    /// HTTP/2 and HTTP/1.1.
+    Http,
 }
 
 /// Where the application is, seen from the proxy of a redirected connection.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use weft_api::names::{ALPN_H2, ALPN_HTTP1, ALPN_MESH, ALPN_TCP};
+use weft_api::names::{ALPN_H2, ALPN_HTTP1, ALPN_MESH, ALPN_TCP, ALPN_WEFT};
 use weft_api::spiffe::SpiffeId;
 use weft_api::tls::{
     ClientAuth, Identity, TlsError, client_config, peer_identity, provider, server_config, validity,
@@ -36,12 +36,18 @@ pub struct TlsMaterial {
     pub h2: Arc<ClientConfig>,
     /// Calling side for raw TCP.
     pub tcp: Arc<ClientConfig>,
+    /// Calling side for `weft/1`, else raw TCP.
+    pub weft_tcp: Arc<ClientConfig>,
+    /// Calling side for `weft/1`, else HTTP/1.1.
+    pub weft_http1: Arc<ClientConfig>,
+    /// Calling side for `weft/1`, else HTTP/2.
+    pub weft_h2: Arc<ClientConfig>,
 }
 
 impl TlsMaterial {
     /// Builds all configurations for this certificate.
     pub fn new(identity: Arc<Identity>) -> Result<Self, TlsError> {
-        let alpn = [ALPN_H2, ALPN_HTTP1, ALPN_TCP];
+        let alpn = [ALPN_WEFT, ALPN_H2, ALPN_HTTP1, ALPN_TCP];
         let (not_before, not_after) =
             identity.chain.first().and_then(validity).ok_or(TlsError::NoCertificate)?;
         Ok(Self {
@@ -53,6 +59,9 @@ impl TlsMaterial {
             http1: Arc::new(client_config(&identity, &[ALPN_HTTP1, ALPN_MESH])?),
             h2: Arc::new(client_config(&identity, &[ALPN_H2, ALPN_MESH])?),
             tcp: Arc::new(client_config(&identity, &[ALPN_TCP])?),
+            weft_tcp: Arc::new(client_config(&identity, &[ALPN_WEFT, ALPN_TCP])?),
+            weft_http1: Arc::new(client_config(&identity, &[ALPN_WEFT, ALPN_HTTP1, ALPN_MESH])?),
+            weft_h2: Arc::new(client_config(&identity, &[ALPN_WEFT, ALPN_H2, ALPN_MESH])?),
             identity,
         })
     }

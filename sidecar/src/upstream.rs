@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod connect;
+pub mod mux;
 pub mod outgoing;
 pub mod pool;

@@ -28,7 +28,9 @@ pub const HEADER_REQUEST_ID: &str = "x-request-id";
 /// Set to `true` on an answer served from the stale cache.
 pub const HEADER_STALE: &str = "x-weft-stale";
 
-/// ALPN names between proxies, in order of preference.
+/// ALPN names between proxies, in order of preference: the transport of our own (`sidecar/transport/README.md`).
+pub const ALPN_WEFT: &[u8] = b"weft/1";
+/// HTTP/2 between proxies.
 pub const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1 between proxies.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";

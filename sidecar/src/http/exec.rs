@@ -8,6 +8,12 @@ use crate::drain::Tasks;
 #[derive(Clone, Debug)]
 pub struct LocalExec(pub Tasks);
 
+impl weft_transport::Spawn for LocalExec {
+    fn spawn<F: Future<Output = ()> + 'static>(&self, task: F) {
+        self.0.spawn_local(task);
+    }
+}
+
 impl<F> hyper::rt::Executor<F> for LocalExec
 where
     F: Future<Output = ()> + 'static,

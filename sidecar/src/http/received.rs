@@ -22,6 +22,8 @@ pub enum Received {
     Hyper(Incoming),
     /// By our codec for HTTP/1.1.
     Http1(weft_http1::Body<Stream>),
+    /// By `weft/1`.
+    Weft(weft_transport::Body),
 }
 
 /// Why a body broke off.
@@ -33,6 +35,9 @@ pub enum BodyError {
     /// Received by our codec for HTTP/1.1.
     #[error(transparent)]
     Http1(#[from] weft_http1::Error),
+    /// Received by `weft/1`.
+    #[error(transparent)]
+    Weft(#[from] weft_transport::StreamError),
 }
 
 /// What polling a body for its next frame gives.
@@ -46,6 +51,7 @@ impl http_body::Body for Received {
         match self.get_mut() {
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
+            Self::Weft(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Weft),
         }
     }
 
@@ -53,6 +59,7 @@ impl http_body::Body for Received {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
+            Self::Weft(body) => body.is_end_stream(),
         }
     }
 
@@ -60,6 +67,7 @@ impl http_body::Body for Received {
         match self {
             Self::Hyper(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
+            Self::Weft(body) => body.size_hint(),
         }
     }
 }
@@ -71,6 +79,10 @@ pub enum OnSwitch {
     Hyper(OnUpgrade),
     /// One of our codec's.
     Http1(weft_http1::OnUpgrade<Stream>),
+    /// A stream of `weft/1`, once its answer says so.
+    Weft(weft_transport::OnUpgrade),
+    /// A stream of `weft/1` whose answer has said so.
+    Switched(Option<weft_transport::Tunnel>),
 }
 
 impl Future for OnSwitch {
@@ -85,6 +97,11 @@ impl Future for OnSwitch {
             Self::Http1(upgrade) => {
                 Pin::new(upgrade).poll(cx).map_ok(Switched::Http1).map_err(io::Error::other)
             }
+            Self::Weft(upgrade) => Pin::new(upgrade).poll(cx).map_ok(Switched::Weft).map_err(io::Error::from),
+            Self::Switched(tunnel) => {
+                let tunnel = tunnel.take().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
+                Poll::Ready(tunnel.map(Switched::Weft))
+            }
         }
     }
 }
@@ -96,6 +113,8 @@ pub enum Switched {
     Hyper(TokioIo<Upgraded>),
     /// One of our codec's.
     Http1(weft_http1::Upgraded<Stream>),
+    /// A stream of `weft/1`.
+    Weft(weft_transport::Tunnel),
 }
 
 impl AsyncRead for Switched {
@@ -103,6 +122,7 @@ impl AsyncRead for Switched {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_read(cx, buf),
             Self::Http1(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Weft(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -112,6 +132,7 @@ impl AsyncWrite for Switched {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_write(cx, bytes),
             Self::Http1(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Weft(io) => Pin::new(io).poll_write(cx, bytes),
         }
     }
 
@@ -119,6 +140,7 @@ impl AsyncWrite for Switched {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_flush(cx),
             Self::Http1(io) => Pin::new(io).poll_flush(cx),
+            Self::Weft(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -126,6 +148,7 @@ impl AsyncWrite for Switched {
         match self.get_mut() {
             Self::Hyper(io) => Pin::new(io).poll_shutdown(cx),
             Self::Http1(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Weft(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

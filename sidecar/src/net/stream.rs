@@ -16,14 +16,25 @@ pub enum Stream {
     Accepted(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// TLS, this side connected.
     Connected(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// One of many on a connection between two proxies.
+    Carried(Box<weft_transport::Tunnel>),
 }
 
 impl Stream {
+    /// The protocol that both ends agreed on; none where it is plain.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) | Self::Carried(_) => None,
+            Self::Accepted(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Connected(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// The server name that a TLS client asked for.
     pub fn server_name(&self) -> Option<&str> {
         match self {
             Self::Accepted(stream) => stream.get_ref().1.server_name(),
-            Self::Plain(_) | Self::Connected(_) => None,
+            Self::Plain(_) | Self::Connected(_) | Self::Carried(_) => None,
         }
     }
 }
@@ -34,6 +45,7 @@ macro_rules! each {
             Stream::Plain($io) => $call,
             Stream::Accepted($io) => $call,
             Stream::Connected($io) => $call,
+            Stream::Carried($io) => $call,
         }
     };
 }

@@ -79,10 +79,10 @@ async fn join(
         let picked =
             pinned_to.or_else(|| destination.balancer.pick(&ask, started)).ok_or(Reason::NoEndpoints)?;
         raw.endpoint = Some(picked.endpoint().address());
-        let connected = connect(&worker.shared, target(destination, picked.endpoint()), Speaks::Tcp).await;
+        let connected = worker.pool.tcp(worker, target(destination, picked.endpoint())).await;
         let now = Instant::now();
         let error = match connected {
-            Ok((upstream, _)) => {
+            Ok(upstream) => {
                 picked.answered(Outcome::Status(http::StatusCode::OK), now - started, now);
                 copy(raw, stream, upstream, destination.stream_idle_timeout).await;
                 return Ok(());

@@ -9,7 +9,7 @@ use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use weft_api::names::{ALPN_H2, ALPN_MESH, ALPN_TCP};
+use weft_api::names::{ALPN_H2, ALPN_MESH, ALPN_TCP, ALPN_WEFT};
 use weft_api::spiffe::SpiffeId;
 use weft_api::tls::{TlsError, peer_identity};
 use weft_api::v1::{MtlsMode, Protocol};
@@ -49,6 +49,20 @@ pub enum Inside {
     H2,
     /// Raw TCP.
     Tcp,
+    /// Many requests by `weft/1`.
+    Weft,
+}
+
+impl Inside {
+    /// What this ALPN name says.
+    pub fn of(alpn: Option<&[u8]>) -> Self {
+        match alpn {
+            Some(ALPN_WEFT) => Self::Weft,
+            Some(ALPN_H2) => Self::H2,
+            Some(ALPN_TCP) => Self::Tcp,
+            _ => Self::Http1,
+        }
+    }
 }
 
 /// Why a connection was not let in.
@@ -160,18 +174,16 @@ async fn handshake(
     config: &Arc<ServerConfig>,
     mode: MtlsMode,
 ) -> Result<Opened, AcceptError> {
-    let stream =
-        TlsAcceptor::from(Arc::clone(config)).accept(stream).await.map_err(AcceptError::Handshake)?;
+    let stream = TlsAcceptor::from(Arc::clone(config))
+        .accept(stream)
+        .await
+        .map_err(AcceptError::Handshake)?;
     let connection = stream.get_ref().1;
     let identity = match peer_identity(connection.peer_certificates()) {
         Ok(identity) => Some(Arc::new(identity)),
         Err(TlsError::NoCertificate) if mode == MtlsMode::Permissive => None,
         Err(error) => return Err(AcceptError::Identity(error)),
     };
-    let inside = match connection.alpn_protocol() {
-        Some(ALPN_H2) => Inside::H2,
-        Some(ALPN_TCP) => Inside::Tcp,
-        _ => Inside::Http1,
-    };
+    let inside = Inside::of(connection.alpn_protocol());
     Ok(Opened::Tls { stream: Stream::Accepted(Box::new(stream)), identity, inside })
 }

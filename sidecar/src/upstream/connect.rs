@@ -17,6 +17,7 @@ use crate::config::Shared;
 use crate::config::snapshot::MtlsPeer;
 use crate::net::stream::Stream;
 use crate::reject::{Reason, Reject};
+use crate::settings::Transport;
 use crate::telemetry::Direction;
 use crate::telemetry::metrics::TlsFailure;
 
@@ -76,6 +77,9 @@ pub enum ConnectError {
     /// The HTTP handshake failed.
     #[error("HTTP handshake failed")]
     Http(#[source] hyper::Error),
+    /// Another request made the connection that this one waited for, and failed.
+    #[error(transparent)]
+    Shared(Arc<Self>),
 }
 
 impl From<&ConnectError> for Reject {
@@ -87,6 +91,7 @@ impl From<&ConnectError> for Reject {
             }
             ConnectError::Identity(_) | ConnectError::WrongIdentity { .. } => Reason::PeerWrongIdentity,
             ConnectError::NoCertificate => Reason::NotReady,
+            ConnectError::Shared(error) => return Self::from(&**error),
         };
         let detail = match std::error::Error::source(error) {
             Some(cause) => format!("{error}: {cause}"),
@@ -141,7 +146,7 @@ impl ConnectError {
             Self::Handshake(error) => Some(TlsFailure::of(error)),
             Self::Identity(_) => Some(TlsFailure::NoIdentity),
             Self::WrongIdentity { .. } => Some(TlsFailure::WrongIdentity),
-            Self::Timeout | Self::Tcp(_) | Self::NoCertificate | Self::Http(_) => None,
+            Self::Timeout | Self::Tcp(_) | Self::NoCertificate | Self::Http(_) | Self::Shared(_) => None,
         }
     }
 }
@@ -149,7 +154,11 @@ impl ConnectError {
 fn config(shared: &Shared, speaks: Speaks) -> Result<Arc<ClientConfig>, ConnectError> {
     let material = shared.identity.load();
     let material = material.as_ref().ok_or(ConnectError::NoCertificate)?;
+    let weft = shared.settings.transport == Transport::Weft;
     Ok(Arc::clone(match speaks {
+        Speaks::Http1 if weft => &material.weft_http1,
+        Speaks::H2 if weft => &material.weft_h2,
+        Speaks::Tcp if weft => &material.weft_tcp,
         Speaks::Http1 => &material.http1,
         Speaks::H2 => &material.h2,
         Speaks::Tcp => &material.tcp,

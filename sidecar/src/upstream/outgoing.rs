@@ -9,7 +9,8 @@
 use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap, HeaderValue};
-use http::{Method, Response, Uri};
+use http::request::Parts;
+use http::{Method, Response, Uri, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 use weft_http1::head::Asked;
@@ -24,11 +25,16 @@ use crate::net::worker::Worker;
 use crate::policy::outcome::Outcome;
 use crate::reject::{Reason, Reject};
 
+/// How often a request that was not taken is sent on another connection.
+const MAX_MOVES: u32 = 3;
+
 /// A request on its way out.
 #[derive(Debug)]
 pub struct Outgoing {
     method: Method,
     uri: Uri,
+    /// What the client spoke.
+    version: Version,
     headers: HeaderMap,
     body: Source,
     /// The protocol to switch to.
@@ -65,7 +71,8 @@ impl Outgoing {
             (false, true) => Source::Kept(Keeper::new(body)),
             (false, false) => Source::Once(body),
         };
-        Self { method: parts.method, uri: parts.uri, headers: parts.headers, body, upgrade, sent: None }
+        let Parts { method, uri, version, headers, .. } = parts;
+        Self { method, uri, version, headers, body, upgrade, sent: None }
     }
 
     /// A copy of a request without a body, for a mirror; none where there is a body or an upgrade.
@@ -77,6 +84,7 @@ impl Outgoing {
         (!may_have_body && request.upgrade.is_none()).then(|| Self {
             method: request.parts.method.clone(),
             uri: request.parts.uri.clone(),
+            version: request.parts.version,
             headers: headers.clone(),
             body: Source::Empty,
             upgrade: None,
@@ -126,21 +134,24 @@ impl Outgoing {
         }
         let connected = worker.pool.get(worker, target, speaks).await;
         let mut connection = connected.map_err(|error| unconnected(&error))?;
+        let mut moves = 0;
         loop {
             let Some(body) = self.body() else { return Err(reset("the body is gone")) };
             self.sent = Some(Instant::now());
-            let error = match connection.send(worker, self.asked(), body).await {
+            let error = match connection.send(worker, (self.asked(), self.version), body).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
             };
-            let reused = connection.was_reused();
+            let (reused, shared) = (connection.was_reused(), connection.is_shared());
             drop(connection);
-            if !(self.take_back(error).map_err(broken)? && reused) {
+            moves += 1;
+            if !(self.take_back(error).map_err(broken)? && reused && moves <= MAX_MOVES) {
                 return Err(reset("closed before the request was sent"));
             }
-            let connected = match speaks {
-                Speaks::H2 => worker.pool.get(worker, target, speaks).await,
-                Speaks::Http1 | Speaks::Tcp => worker.pool.fresh(worker, target).await,
+            let connected = if shared {
+                worker.pool.get(worker, target, speaks).await
+            } else {
+                worker.pool.fresh(worker, target).await
             };
             connection = connected.map_err(|error| unconnected(&error))?;
         }
@@ -152,6 +163,9 @@ impl Outgoing {
             if let (Source::Gone, Some(body)) = (&self.body, unsent.into_received()) {
                 self.body = Source::Once(body);
             }
+            return Ok(self.is_whole());
+        }
+        if error.failure == SendFailure::Unprocessed {
             return Ok(self.is_whole());
         }
         let closed = error.failure == SendFailure::Closed;
@@ -204,7 +218,7 @@ fn broken(error: SendError) -> Failure {
         SendFailure::Protocol => Reason::UpstreamProtocol,
         SendFailure::Request => Reason::BadRequest,
         SendFailure::RequestTimeout => Reason::RequestTimeout,
-        SendFailure::Closed | SendFailure::Broken => Reason::UpstreamReset,
+        SendFailure::Closed | SendFailure::Unprocessed | SendFailure::Broken => Reason::UpstreamReset,
     };
     Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(error.cause) }
 }

@@ -1,6 +1,7 @@
 //! Connections to endpoints and to the application, kept per worker: no locks, no hops between threads.
 //! HTTP/1.1: a stack of unused connections per endpoint, last in first out, so that those not needed end by themselves.
-//! HTTP/2: few connections per endpoint, shared by many streams, another one when all are full.
+//! HTTP/2: few connections per endpoint, shared by many streams, another one when all are full. Towards other proxies
+//! `weft/1` carries everything (`mux.rs`), unless the handshake says that the peer does not speak it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use weft_http1::head::Asked;
 use weft_http1::{Error, Refusal, client};
 
 use super::connect::{ConnectError, Speaks, Target, connect};
+use super::mux::{Found, Mux, Muxes, Place, Turn};
 use crate::http::body::Body;
 use crate::http::exec::LocalExec;
 use crate::http::received::{BodyError, OnSwitch, Received};
@@ -29,6 +31,8 @@ use crate::http::serve::{HTTP1, MAX_HEAD};
 use crate::net;
 use crate::net::worker::Worker;
 use crate::operator::causes;
+use crate::settings::Transport;
+use crate::tls::accept::Inside;
 
 /// Unused HTTP/1.1 connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;
@@ -38,12 +42,13 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 
-type Sent = Result<Response<Received>, SendError>;
+pub(super) type Sent = Result<Response<Received>, SendError>;
 
 /// All connections a worker has made.
 #[derive(Debug, Default)]
 pub struct Pool {
     slots: RefCell<HashMap<Key, Rc<Slot>>>,
+    muxes: Muxes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +91,8 @@ pub enum Connection {
     Http1(Lent),
     /// One stream of an HTTP/2 connection.
     H2(Stream),
+    /// One stream of a `weft/1` connection.
+    Weft(Rc<Mux>),
 }
 
 /// A request without an answer.
@@ -104,6 +111,8 @@ pub struct SendError {
 pub enum SendFailure {
     /// The connection ended before any byte of an answer.
     Closed,
+    /// The peer certainly did not process it.
+    Unprocessed,
     /// What came was no answer.
     Protocol,
     /// The request's own body broke off.
@@ -146,7 +155,7 @@ impl From<client::SendError<Body>> for SendError {
 }
 
 /// Whether the client was too slow with its body.
-fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
     let cause = cause.downcast_ref::<BodyError>();
     matches!(cause, Some(BodyError::Http1(Error::Refused(Refusal::TimedOut))))
 }
@@ -202,25 +211,151 @@ impl Pool {
         target: Target<'_>,
         speaks: Speaks,
     ) -> Result<Connection, ConnectError> {
+        if target.peer.is_some() && worker.shared.settings.transport == Transport::Weft {
+            match self.muxes.find(target) {
+                Found::Open(mux) => return Ok(Connection::Weft(mux)),
+                Found::Nothing(place) => return Box::pin(self.first(worker, &place, target, speaks)).await,
+                Found::Http => {}
+            }
+        }
+        self.by_http(worker, target, speaks).await
+    }
+
+    /// A raw connection: one of its own, or where the peer is a proxy a stream of one.
+    pub async fn tcp(
+        &self,
+        worker: &Rc<Worker>,
+        target: Target<'_>,
+    ) -> Result<net::stream::Stream, ConnectError> {
+        if target.peer.is_some() && worker.shared.settings.transport == Transport::Weft {
+            let place = match self.muxes.find(target) {
+                Found::Open(mux) => return mux.open_tcp(),
+                Found::Nothing(place) => Some(place),
+                Found::Http => None,
+            };
+            if let Some(place) = place {
+                return Box::pin(self.first_tcp(worker, &place, target)).await;
+            }
+        }
+        connect(&worker.shared, target, Speaks::Tcp).await.map(|(stream, _)| stream)
+    }
+
+    /// As [`Pool::first`], for raw bytes.
+    async fn first_tcp(
+        &self,
+        worker: &Rc<Worker>,
+        place: &Rc<Place>,
+        target: Target<'_>,
+    ) -> Result<net::stream::Stream, ConnectError> {
+        let making = loop {
+            match place.turn(target).await? {
+                Turn::Open(mux) => return mux.open_tcp(),
+                Turn::Http => {
+                    return connect(&worker.shared, target, Speaks::Tcp).await.map(|(stream, _)| stream);
+                }
+                Turn::Again => {}
+                Turn::Make(making) => break making,
+            }
+        };
+        let made = connect(&worker.shared, target, Speaks::Tcp).await;
+        let (stream, peer) = made.map_err(|error| making.failed(error))?;
+        if let (Inside::Weft, Some(peer)) = (Inside::of(stream.alpn()), peer) {
+            return self.muxes.add(worker, target, stream, peer).open_tcp();
+        }
+        self.muxes.is_http(target);
+        Ok(stream)
+    }
+
+    /// A new HTTP/1.1 connection, past the unused ones: after one of them turned out to be closed.
+    pub async fn fresh(&self, worker: &Rc<Worker>, target: Target<'_>) -> Result<Connection, ConnectError> {
+        let slot = self.slot(target, Speaks::Http1);
+        Box::pin(self.make(worker, &slot, target, Speaks::Http1)).await
+    }
+
+    /// An unused connection of the kind that is asked for, or a new one.
+    async fn by_http(
+        &self,
+        worker: &Rc<Worker>,
+        target: Target<'_>,
+        speaks: Speaks,
+    ) -> Result<Connection, ConnectError> {
         let slot = self.slot(target, speaks);
         // Connecting is rare and its future large (TCP, TLS, handshake of HTTP/2): on the heap it leaves the future that
         // every request moves around small.
         match speaks {
             Speaks::H2 => match slot.open_stream(target) {
                 Some(stream) => Ok(Connection::H2(stream)),
-                None => Box::pin(shared(worker, &slot, target)).await.map(Connection::H2),
+                None => Box::pin(self.shared(worker, &slot, target)).await,
             },
             Speaks::Http1 | Speaks::Tcp => match slot.unused(target) {
                 Some(lent) => Ok(Connection::Http1(lent)),
-                None => Box::pin(fresh(worker, &slot, target)).await.map(Connection::Http1),
+                None => Box::pin(self.make(worker, &slot, target, speaks)).await,
             },
         }
     }
 
-    /// A new HTTP/1.1 connection, past the unused ones: after one of them turned out to be closed.
-    pub async fn fresh(&self, worker: &Rc<Worker>, target: Target<'_>) -> Result<Connection, ConnectError> {
-        let slot = self.slot(target, Speaks::Http1);
-        Box::pin(fresh(worker, &slot, target)).await.map(Connection::Http1)
+    /// The first connection to a proxy: what its handshake chooses is kept for those that follow, which wait meanwhile.
+    async fn first(
+        &self,
+        worker: &Rc<Worker>,
+        place: &Rc<Place>,
+        target: Target<'_>,
+        speaks: Speaks,
+    ) -> Result<Connection, ConnectError> {
+        let making = loop {
+            match place.turn(target).await? {
+                Turn::Open(mux) => return Ok(Connection::Weft(mux)),
+                Turn::Http => return self.by_http(worker, target, speaks).await,
+                Turn::Again => {}
+                Turn::Make(making) => break making,
+            }
+        };
+        let slot = self.slot(target, speaks);
+        let made = self.make(worker, &slot, target, speaks).await;
+        made.map_err(|error| making.failed(error))
+    }
+
+    /// A stream on an open connection, or on a new one; while one is being made others wait for it.
+    async fn shared(
+        &self,
+        worker: &Rc<Worker>,
+        slot: &Rc<Slot>,
+        target: Target<'_>,
+    ) -> Result<Connection, ConnectError> {
+        loop {
+            if let Some(stream) = slot.open_stream(target) {
+                return Ok(Connection::H2(stream));
+            }
+            if !slot.connecting.replace(true) {
+                break;
+            }
+            slot.connected.notified().await;
+        }
+        let _connecting = Connecting(slot);
+        self.make(worker, slot, target, Speaks::H2).await
+    }
+
+    /// A new connection. What is spoken on it is what the handshake chose.
+    async fn make(
+        &self,
+        worker: &Rc<Worker>,
+        slot: &Rc<Slot>,
+        target: Target<'_>,
+        speaks: Speaks,
+    ) -> Result<Connection, ConnectError> {
+        let (stream, peer) = connect(&worker.shared, target, speaks).await?;
+        let inside = stream.alpn().map(|name| Inside::of(Some(name)));
+        match (inside, peer) {
+            (Some(Inside::Weft), Some(peer)) => {
+                Ok(Connection::Weft(self.muxes.add(worker, target, stream, peer)))
+            }
+            (Some(inside), peer) => {
+                self.muxes.is_http(target);
+                let speaks = if inside == Inside::H2 { Speaks::H2 } else { Speaks::Http1 };
+                begin(worker, slot, target, (stream, peer, speaks)).await
+            }
+            (None, peer) => begin(worker, slot, target, (stream, peer, speaks)).await,
+        }
     }
 
     fn slot(&self, target: Target<'_>, speaks: Speaks) -> Rc<Slot> {
@@ -235,6 +370,7 @@ impl Pool {
 
     /// Closes what has been unused for too long.
     pub fn sweep(&self, now: Instant) {
+        self.muxes.sweep(now);
         self.slots.borrow_mut().retain(|_, slot| {
             slot.idle.borrow_mut().retain(|idle| idle.until > now && idle.connection.is_open());
             slot.shared.borrow_mut().retain(|shared| shared.is_wanted(now));
@@ -245,6 +381,7 @@ impl Pool {
 
     /// Closes everything unused.
     pub fn clear(&self) {
+        self.muxes.clear();
         for slot in self.slots.borrow().values() {
             slot.idle.borrow_mut().clear();
             slot.shared.borrow_mut().clear();
@@ -280,7 +417,7 @@ impl Slot {
     }
 }
 
-fn is_right(peer: Option<&SpiffeId>, target: Target<'_>) -> bool {
+pub(super) fn is_right(peer: Option<&SpiffeId>, target: Target<'_>) -> bool {
     match (peer, target.peer) {
         (Some(found), Some(wanted)) => wanted.identities.contains(found),
         (None, None) => true,
@@ -288,26 +425,19 @@ fn is_right(peer: Option<&SpiffeId>, target: Target<'_>) -> bool {
     }
 }
 
-async fn fresh(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Result<Lent, ConnectError> {
-    let (stream, peer) = connect(&worker.shared, target, Speaks::Http1).await?;
-    let connection = client::Connection::new(stream, HTTP1);
-    let slot = Rc::clone(slot);
-    Ok(Lent { connection, peer: peer.map(Rc::new), slot, idle_timeout: target.idle_timeout, reused: false })
-}
-
-/// A stream on an open connection, or on a new one; while one is being made others wait for it.
-async fn shared(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Result<Stream, ConnectError> {
-    loop {
-        if let Some(stream) = slot.open_stream(target) {
-            return Ok(stream);
-        }
-        if !slot.connecting.replace(true) {
-            break;
-        }
-        slot.connected.notified().await;
+/// Begins HTTP on a new connection.
+async fn begin(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    target: Target<'_>,
+    (stream, peer, speaks): (net::stream::Stream, Option<SpiffeId>, Speaks),
+) -> Result<Connection, ConnectError> {
+    let (peer, idle_timeout) = (peer.map(Rc::new), target.idle_timeout);
+    if speaks != Speaks::H2 {
+        let connection = client::Connection::new(stream, HTTP1);
+        let slot = Rc::clone(slot);
+        return Ok(Connection::Http1(Lent { connection, peer, slot, idle_timeout, reused: false }));
     }
-    let connecting = Connecting(slot);
-    let (stream, peer) = connect(&worker.shared, target, Speaks::H2).await?;
     let (sender, connection) = http2::Builder::new(LocalExec(worker.tasks.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -322,16 +452,10 @@ async fn shared(worker: &Rc<Worker>, slot: &Rc<Slot>, target: Target<'_>) -> Res
             debug!(%error, "upstream connection ended");
         }
     });
-    let shared = Rc::new(Shared {
-        sender,
-        peer: peer.map(Rc::new),
-        streams: Cell::new(0),
-        idle_since: Cell::new(Instant::now()),
-        idle_timeout: target.idle_timeout,
-    });
+    let (streams, idle_since) = (Cell::new(0), Cell::new(Instant::now()));
+    let shared = Rc::new(Shared { sender, peer, streams, idle_since, idle_timeout });
     slot.shared.borrow_mut().push(Rc::clone(&shared));
-    drop(connecting);
-    Ok(Stream::open(&shared))
+    Ok(Connection::H2(Stream::open(&shared)))
 }
 
 /// Lets the others try again, however connecting ended.
@@ -369,8 +493,14 @@ impl Drop for Stream {
 
 impl Connection {
     /// Sends a request; an error returns its body where nothing of it was written.
-    pub async fn send(&mut self, worker: &Worker, asked: Asked<'_>, body: Body) -> Sent {
+    pub async fn send(
+        &mut self,
+        worker: &Worker,
+        (asked, version): (Asked<'_>, Version),
+        body: Body,
+    ) -> Sent {
         match self {
+            Self::Weft(mux) => mux.send((asked, version), body).await,
             Self::Http1(lent) => lent.send(worker, asked, body).await,
             Self::H2(stream) => {
                 let mut sender = stream.shared.sender.clone();
@@ -384,8 +514,13 @@ impl Connection {
     pub fn was_reused(&self) -> bool {
         match self {
             Self::Http1(lent) => lent.reused,
-            Self::H2(_) => true,
+            Self::H2(_) | Self::Weft(_) => true,
         }
+    }
+
+    /// Whether other requests share it.
+    pub const fn is_shared(&self) -> bool {
+        !matches!(self, Self::Http1(_))
     }
 
     /// Takes the connection over, after an answer that ends HTTP on it.
@@ -393,6 +528,13 @@ impl Connection {
         match self {
             Self::Http1(lent) => OnSwitch::Http1(lent.connection.into_upgrade()),
             Self::H2(_) => OnSwitch::Hyper(hyper::upgrade::on(answer)),
+            Self::Weft(_) => {
+                let ended = Received::Weft(weft_transport::Body::default());
+                let Received::Weft(body) = std::mem::replace(answer.body_mut(), ended) else {
+                    return OnSwitch::Switched(None);
+                };
+                OnSwitch::Switched(body.into_tunnel())
+            }
         }
     }
 

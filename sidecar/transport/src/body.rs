@@ -15,6 +15,7 @@ use crate::stream::{Slot, Switch};
 use crate::tunnel::{OnUpgrade, Tunnel};
 
 /// A request's or an answer's body.
+#[derive(Default)]
 pub struct Body {
     stream: Option<Held>,
 }

@@ -1,23 +1,24 @@
 //! The asking side: opens streams for requests and raw connections, and waits for answers.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, request};
+use http::{Method, Response, response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Spawn;
 use crate::body::{Body, Held};
-use crate::code::{Closed, Code, StreamError};
+use crate::code::{Closed, StreamError};
 use crate::conn::{Conn, Drain, Role};
 use crate::driver::Driver;
-use crate::head::{self, HeadError};
+use crate::head::{self, Asked, HeadError};
 use crate::limits::Limits;
 use crate::pump::{Pump, PumpError};
-use crate::stream::{Asked, Slot, Switch, remember};
+use crate::stream::{Asking, Slot, Switch, remember};
 use crate::tunnel::Tunnel;
 
 /// Opens streams on one connection. Clones share it; when all are dropped the connection ends with its last stream.
@@ -52,10 +53,12 @@ pub enum Refused {
 pub struct SendError<B> {
     /// Why.
     pub reason: Refused,
-    /// The request, where the peer certainly did not process it and its body is still whole.
-    pub unsent: Option<Request<B>>,
+    /// The request's body, where the peer certainly did not process the request and its body is still whole.
+    pub unsent: Option<B>,
     /// Whether the peer certainly did not process it.
     pub unprocessed: bool,
+    /// Why the body broke off.
+    pub cause: Option<Box<dyn Error>>,
 }
 
 impl<S> fmt::Debug for Client<S> {
@@ -66,11 +69,12 @@ impl<S> fmt::Debug for Client<S> {
 
 impl<B> fmt::Debug for SendError<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, unsent, unprocessed } = self;
+        let Self { reason, unsent, unprocessed, cause } = self;
         f.debug_struct("SendError")
             .field("reason", reason)
             .field("unsent", &unsent.is_some())
             .field("unprocessed", unprocessed)
+            .field("cause", cause)
             .finish()
     }
 }
@@ -131,18 +135,16 @@ impl<S> Client<S> {
 }
 
 impl<S: Spawn> Client<S> {
-    /// Sends a request and waits for the head of its answer. Dropped before, the peer is told to give it up. A request with
-    /// `Connection` and `Upgrade` and no body, and CONNECT, may end HTTP on its stream ([`Body::into_tunnel`]).
-    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<Body>, SendError<B>>
+    /// Sends a request and waits for the head of its answer. Dropped before, the peer is told to give it up. A request to
+    /// switch without a body may end HTTP on its stream ([`Body::into_tunnel`]).
+    pub async fn send<B>(&self, asked: Asked<'_>, body: B) -> Result<Response<Body>, SendError<B>>
     where
-        B: http_body::Body<Data = Bytes> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin + 'static,
     {
-        let (parts, body) = request.into_parts();
-        let slot = match self.open(&parts, body.is_end_stream()) {
+        let slot = match self.open(asked, body.is_end_stream()) {
             Ok(slot) => slot,
             Err(reason) => {
-                let unsent = Some(Request::from_parts(parts, body));
-                return Err(SendError { reason, unsent, unprocessed: true });
+                return Err(SendError { reason, unsent: Some(body), unprocessed: true, cause: None });
             }
         };
         let is_switch = slot.borrow().switch == Switch::Offered;
@@ -150,19 +152,14 @@ impl<S: Spawn> Client<S> {
         let mut pump = if empty { Pump::done(body) } else { Pump::new(body) };
         let held = Held { conn: Rc::clone(&self.conn), slot, owner: true };
         let answered = std::future::poll_fn(|cx| poll_answer(&held, &mut pump, cx)).await;
-        if let Err(reason) = answered {
-            let unprocessed = held.slot.borrow().unprocessed;
-            let whole = unprocessed && pump.untouched;
-            let unsent = whole.then(|| Request::from_parts(parts, pump.into_body()));
-            return Err(SendError { reason, unsent, unprocessed });
-        }
-        let parts = held.slot.borrow_mut().answer.take();
-        let Some(parts) = parts else {
-            return Err(SendError {
-                reason: StreamError::Failed(Code::Internal).into(),
-                unsent: None,
-                unprocessed: false,
-            });
+        let parts = match answered {
+            Ok(parts) => parts,
+            Err(reason) => {
+                let unprocessed = held.slot.borrow().unprocessed;
+                let cause = pump.cause.take();
+                let unsent = (unprocessed && pump.untouched).then(|| pump.into_body());
+                return Err(SendError { reason, unsent, unprocessed, cause });
+            }
         };
         if is_switch && held.slot.borrow().switch == Switch::Offered {
             // It stays HTTP, so there is nothing more to say.
@@ -175,23 +172,23 @@ impl<S: Spawn> Client<S> {
         Ok(Response::from_parts(*parts, Body::new(held)))
     }
 
-    fn open(&self, parts: &request::Parts, empty: bool) -> Result<Slot, Refused> {
+    fn open(&self, asked: Asked<'_>, empty: bool) -> Result<Slot, Refused> {
         if !self.has_room() {
             return Err(Refused::Full);
         }
         // What follows the head of a switch is raw bytes, so a body has no place there.
-        let switch = empty && head::is_switch(&parts.method, &parts.headers);
-        if parts.method == Method::CONNECT && !switch {
+        let switch = empty && asked.is_switch();
+        if *asked.method == Method::CONNECT && !switch {
             return Err(HeadError::Method.into());
         }
         let slot = self
             .conn
-            .open(empty && !switch, |out| head::put_request(out, parts, switch).map_err(Refused::Head))?;
+            .open(empty && !switch, |out| head::put_request(out, asked, switch).map_err(Refused::Head))?;
         let mut stream = slot.borrow_mut();
-        stream.asked = match parts.method {
-            Method::HEAD => Asked::Head,
-            Method::CONNECT => Asked::Tunnel,
-            _ => Asked::Answer,
+        stream.asked = match *asked.method {
+            Method::HEAD => Asking::Head,
+            Method::CONNECT => Asking::Tunnel,
+            _ => Asking::Answer,
         };
         stream.switch = if switch { Switch::Offered } else { Switch::No };
         drop(stream);
@@ -201,7 +198,7 @@ impl<S: Spawn> Client<S> {
     /// The answer came before the request's end, and whoever reads it may read slower than the request goes on.
     fn go_on_sending<B>(&self, slot: Slot, mut pump: Pump<B>)
     where
-        B: http_body::Body<Data = Bytes> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin + 'static,
     {
         let conn = Rc::clone(&self.conn);
         self.spawn.spawn(async move {
@@ -211,14 +208,16 @@ impl<S: Spawn> Client<S> {
     }
 }
 
-fn poll_answer<B>(held: &Held, pump: &mut Pump<B>, cx: &mut Context<'_>) -> Poll<Result<(), Refused>>
+type Answered = Poll<Result<Box<response::Parts>, Refused>>;
+
+fn poll_answer<B>(held: &Held, pump: &mut Pump<B>, cx: &mut Context<'_>) -> Answered
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin,
 {
     let pumped = if pump.is_done() { Poll::Pending } else { pump.poll(&held.conn, &held.slot, cx) };
     let mut stream = held.slot.borrow_mut();
-    if stream.answer.is_some() {
-        return Poll::Ready(Ok(()));
+    if let Some(answer) = stream.answer.take() {
+        return Poll::Ready(Ok(answer));
     }
     if let Poll::Ready(Err(PumpError::Body)) = pumped {
         return Poll::Ready(Err(Refused::Body));

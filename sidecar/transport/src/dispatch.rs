@@ -11,7 +11,7 @@ use crate::code::{Code, StreamError};
 use crate::conn::{CREDIT_COST, Conn, Drain, Partial, Role, State};
 use crate::frame::{self, DRAIN_SOON, Header, Hello, Kind, MAX_CREDIT, MAX_PAYLOAD};
 use crate::head::{self, HeadError, Opening};
-use crate::stream::{Asked, Slot, Stream, Switch};
+use crate::stream::{Asking, Slot, Stream, Switch};
 
 /// Frames that the peer made this side queue, bytes; more of them unread is a flood.
 const MAX_FORCED: usize = 256 * 1024;
@@ -222,12 +222,12 @@ impl Conn {
             }
             return Ok(());
         }
-        let bodiless = stream.asked == Asked::Head
+        let bodiless = stream.asked == Asking::Head
             || matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = head::content_length(&answer.headers);
         let left = if bodiless { Ok(Some(0)) } else { length };
         let offered = stream.switch == Switch::Offered;
-        let agreed = offered && (switches || (stream.asked == Asked::Tunnel && answer.status.is_success()));
+        let agreed = offered && (switches || (stream.asked == Asking::Tunnel && answer.status.is_success()));
         let wrong = match left {
             Err(_) => true,
             Ok(left) => {

@@ -76,30 +76,47 @@ pub enum HeadError {
     TooLarge,
 }
 
-/// Whether this request shall end HTTP on its stream if the peer agrees.
-pub fn is_switch(method: &Method, headers: &HeaderMap) -> bool {
-    *method == Method::CONNECT || (headers.contains_key(UPGRADE) && headers.contains_key(CONNECTION))
+/// A request to be sent, borrowed from whoever may have to send it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Target: its path and query, the authority where it has one and for CONNECT.
+    pub uri: &'a Uri,
+    /// What the client spoke.
+    pub version: Version,
+    /// Fields; what concerns one hop or the framing is left out.
+    pub headers: &'a HeaderMap,
+    /// The protocol to switch to.
+    pub upgrade: Option<&'a HeaderValue>,
+}
+
+impl Asked<'_> {
+    /// Whether it shall end HTTP on its stream if the peer agrees.
+    pub fn is_switch(&self) -> bool {
+        self.upgrade.is_some() || *self.method == Method::CONNECT
+    }
 }
 
 /// Writes a request's head. `switch`: as one that may end HTTP on its stream.
-pub fn put_request(out: &mut BytesMut, request: &request::Parts, switch: bool) -> Result<(), HeadError> {
+pub fn put_request(out: &mut BytesMut, request: Asked<'_>, switch: bool) -> Result<(), HeadError> {
     out.put_u8(if switch { SWITCH } else { REQUEST });
     out.put_u8(version_number(request.version)?);
-    let known = (1..).zip(&METHODS).find(|(_, known)| **known == request.method);
+    let known = (1..).zip(&METHODS).find(|(_, known)| *known == request.method);
     out.put_u8(known.map_or(0, |(number, _)| number));
     if known.is_none() {
         put_text(out, request.method.as_str().as_bytes())?;
     }
-    if request.method == Method::CONNECT {
+    if *request.method == Method::CONNECT {
         put_text(out, b"")?;
     } else {
         put_text(out, request.uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes())?;
     }
     put_text(out, host(request)?)?;
     if switch {
-        put_text(out, request.headers.get(UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default())?;
+        put_text(out, request.upgrade.map(HeaderValue::as_bytes).unwrap_or_default())?;
     }
-    put_fields(out, &request.headers)
+    put_fields(out, request.headers)
 }
 
 /// Writes an answer's head.
@@ -230,7 +247,7 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
     number.map(Some).ok_or(HeadError::Ambiguous)
 }
 
-fn host(request: &request::Parts) -> Result<&[u8], HeadError> {
+fn host(request: Asked<'_>) -> Result<&[u8], HeadError> {
     if let Some(authority) = request.uri.authority() {
         return Ok(authority.as_str().as_bytes());
     }

@@ -1,6 +1,7 @@
 //! Sends a body on a stream: as fast as the peer gives credit and the connection takes it, and no faster than that is the
 //! body asked for more.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -18,6 +19,8 @@ pub(crate) struct Pump<B> {
     /// Of the last piece, what did not fit yet.
     rest: Bytes,
     done: bool,
+    /// Why the body broke off.
+    pub(crate) cause: Option<Box<dyn Error>>,
     /// Nothing has been asked of the body yet.
     pub(crate) untouched: bool,
 }
@@ -31,9 +34,9 @@ pub(crate) enum PumpError {
     Stream(StreamError),
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin> Pump<B> {
     pub(crate) fn new(body: B) -> Self {
-        Self { body, rest: Bytes::new(), done: false, untouched: true }
+        Self { body, rest: Bytes::new(), done: false, cause: None, untouched: true }
     }
 
     /// A body that has nothing to send.
@@ -74,7 +77,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                     self.done = true;
                 }
                 Ok(Some(frame)) => self.take(conn, slot, (frame, room))?,
-                Err(_) => {
+                Err(error) => {
+                    self.cause = Some(error.into());
                     conn.reset(slot, Code::Cancelled);
                     return Poll::Ready(Err(PumpError::Body));
                 }

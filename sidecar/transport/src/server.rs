@@ -1,5 +1,6 @@
 //! The answering side: runs a task per stream, and has it give up when the peer does.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use crate::tunnel::Tunnel;
 /// Serves what a peer asks for. What it returns is dropped where it stands when the peer gives the stream up.
 pub trait Handler {
     /// Body of an answer.
-    type Body: http_body::Body<Data = Bytes> + Unpin + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin + 'static;
 
     /// Answers a request. A request that may end HTTP on its stream has [`Body::take_upgrade`].
     fn request(&self, request: Request<Body>) -> impl Future<Output = Response<Self::Body>> + 'static;
@@ -106,7 +107,7 @@ impl<IO, H: Handler, S: Spawn> ServerConnection<IO, H, S> {
 /// One stream, until it is over or the peer gives it up.
 async fn run<B>(mut held: Held, method: Method, answer: impl Future<Output = Response<B>>)
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin,
 {
     let (conn, slot) = (Rc::clone(&held.conn), Rc::clone(&held.slot));
     let mut answered = pin!(respond(&conn, &slot, &method, answer));
@@ -129,7 +130,7 @@ fn is_given_up(slot: &Slot, cx: &mut Context<'_>) -> bool {
 
 async fn respond<B>(conn: &Rc<Conn>, slot: &Slot, method: &Method, answer: impl Future<Output = Response<B>>)
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin,
 {
     let (parts, body) = answer.await.into_parts();
     let (status, headers) = (parts.status, &parts.headers);

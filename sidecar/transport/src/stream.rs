@@ -40,12 +40,12 @@ pub(crate) struct Stream {
     /// Answers before the one that counts (1xx).
     pub(crate) informational: u32,
     /// What was asked, where it changes what an answer means (RFC 9110, sections 9.3.2 and 9.3.6).
-    pub(crate) asked: Asked,
+    pub(crate) asked: Asking,
 }
 
 /// What a request asked for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Asking {
     /// An answer with a body, if it has one.
     #[default]
     Answer,

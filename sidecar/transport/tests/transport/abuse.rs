@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 use weft_transport::frame::{END, Kind, MAX_CREDIT, MAX_PAYLOAD, MORE};
 use weft_transport::{Body, Closed, Code, Limits, Refused, StreamError};
 
-use crate::support::{Answer, Raw, Server, client, echo, empty, full, get, post, run, settle, sized};
+use crate::support::{Answer, Ask, Raw, Server, client, echo, empty, full, get, post, run, settle, sized};
 
 /// Neither answers nor reads.
 fn ignore(request: Request<Body>) -> Answer {
@@ -152,7 +152,7 @@ fn after_a_reset_what_was_under_way_is_passed_over_and_no_more() {
     run(async {
         let (mut raw, client, ended) = Raw::of_client(&Limits::default()).await;
         let asked = spawn_local(async move {
-            client.send(get("/")).await.map(drop).ok();
+            client.ask(get("/")).await.map(drop).ok();
             client
         });
         raw.until(Kind::Head).await;
@@ -221,7 +221,7 @@ fn a_server_that_answers_out_of_turn_ends_the_connection() {
     run(async {
         for kind in [Kind::Data, Kind::Trailers] {
             let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
-            let asked = spawn_local(async move { client.send(get("/")).await.map(drop) });
+            let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
             raw.until(Kind::Head).await;
             raw.frame(kind, 0, 1, &[0, 0]).await;
             assert_eq!(raw.close().await, Code::Protocol);
@@ -235,7 +235,7 @@ fn a_server_that_answers_out_of_turn_ends_the_connection() {
 fn a_body_in_single_bytes_costs_no_more_than_its_bytes() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
-        let asked = spawn_local(async move { client.send(get("/")).await.map_err(|error| error.reason) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map_err(|error| error.reason) });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 200, &[]).await;
         for _ in 0..30_000 {

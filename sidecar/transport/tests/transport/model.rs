@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep};
 use weft_transport::{Body, Limits, StreamError};
 
-use crate::support::{Answer, Boxed, Here, Server, channel, empty, get, post, run};
+use crate::support::{Answer, Ask, Boxed, Here, Server, channel, empty, get, post, run};
 
 /// What one stream does.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ async fn perform(client: Client, number: usize, act: Act) {
     match act {
         Act::Echo { pieces, trailers, pause, read_pause } => {
             let (body, sent) = body(number, pieces, trailers.then(fields), (pause, false));
-            let Ok(answer) = client.send(post("/echo", body)).await else {
+            let Ok(answer) = client.ask(post("/echo", body)).await else {
                 return assert!(!client.is_usable(), "only a drain refuses");
             };
             let (got, got_trailers) =
@@ -111,7 +111,7 @@ async fn perform(client: Client, number: usize, act: Act) {
             assert!(got == sent, "raw stream {number}");
         }
         Act::GiveUp { size, after } => {
-            let Ok(answer) = client.send(get(&format!("/{size}"))).await else { return };
+            let Ok(answer) = client.ask(get(&format!("/{size}"))).await else { return };
             let mut body = answer.into_body();
             let mut got = 0;
             while got < after.min(size) {
@@ -121,7 +121,7 @@ async fn perform(client: Client, number: usize, act: Act) {
         }
         Act::BreakOff { pieces } => {
             let (body, _) = body(number, pieces, None, (1, true));
-            if let Ok(answer) = client.send(post("/echo", body)).await {
+            if let Ok(answer) = client.ask(post("/echo", body)).await {
                 assert!(read(answer.into_body(), 0).await.is_err(), "a body that breaks off does not end");
             }
         }
@@ -246,7 +246,7 @@ proptest! {
                     Server::start(far, &Limits::default(), |_| Box::pin(async { Response::new(empty()) }) as Answer).ended
                 } else {
                     let (client, ended) = crate::support::client(far, &Limits::default());
-                    spawn_local(async move { client.send(get("/")).await.map(drop) });
+                    spawn_local(async move { client.ask(get("/")).await.map(drop) });
                     ended
                 };
                 drop(near);

@@ -9,7 +9,7 @@ use weft_transport::frame::{END, HEADER, Hello, Kind, MAX_PAYLOAD, MORE};
 use weft_transport::{Body, Closed, Code, Limits, Refused, StreamError};
 
 use crate::support::{
-    Answer, Raw, SOON, Server, client, echo, empty, full, get, pair, post, run, settle, sized, text,
+    Answer, Ask, Raw, SOON, Server, client, echo, empty, full, get, pair, post, run, settle, sized, text,
 };
 
 #[test]
@@ -17,7 +17,7 @@ fn both_sides_say_hello_first_and_wait_for_none() {
     run(async {
         let (near, far) = duplex(1 << 16);
         let (client, _ended) = client(far, &Limits::default());
-        let asked = spawn_local(async move { client.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
         settle().await;
         let mut raw = Raw::new(near);
         let (header, payload) = raw.next().await.unwrap();
@@ -62,7 +62,7 @@ fn what_comes_in_any_pieces_is_the_same() {
             let (near, far) = duplex(piece);
             let _server = Server::start(far, &Limits::default(), echo);
             let (client, _ended) = client(near, &Limits::default());
-            let answer = client.send(post("/", full(vec![1; 40_000]))).await.unwrap();
+            let answer = client.ask(post("/", full(vec![1; 40_000]))).await.unwrap();
             assert_eq!(text(answer.into_body()).await.unwrap().len(), 40_000);
         }
     });
@@ -77,11 +77,11 @@ fn a_long_head_is_sent_in_full_frames_and_joined_again() {
         });
         let mut request = get("/");
         request.headers_mut().insert("x-long", "a".repeat(50_000).parse().unwrap());
-        let answer = client.send(request).await.unwrap();
+        let answer = client.ask(request).await.unwrap();
         assert_eq!(text(answer.into_body()).await.unwrap(), "50000");
         let mut request = get("/");
         request.headers_mut().insert("x-long", "a".repeat(70_000).parse().unwrap());
-        let error = client.send(request).await.unwrap_err();
+        let error = client.ask(request).await.unwrap_err();
         assert!(matches!(error.reason, Refused::Head(_)) && error.unsent.is_some(), "{error:?}");
         assert!(client.is_usable());
     });
@@ -118,7 +118,7 @@ fn a_header_and_its_data_fill_one_record() {
 fn credit_is_returned_as_it_is_taken_and_grows_for_a_large_body() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
-        let asked = spawn_local(async move { client.send(get("/")).await.map_err(|error| error.reason) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map_err(|error| error.reason) });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 200, &[]).await;
         for _ in 0..4 {
@@ -142,7 +142,7 @@ fn no_credit_is_sent_for_a_body_known_to_fit() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
         let asking = client.clone();
-        let asked = spawn_local(async move { asking.send(get("/")).await.map_err(|error| error.reason) });
+        let asked = spawn_local(async move { asking.ask(get("/")).await.map_err(|error| error.reason) });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 200, &[("content-length", "48000")]).await;
         for at in 0..3 {
@@ -178,7 +178,7 @@ fn a_body_unlike_its_length_is_malformed() {
         run(async move {
             let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
             let asked = spawn_local(async move {
-                let answer = client.send(get("/")).await.map_err(|error| error.reason)?;
+                let answer = client.ask(get("/")).await.map_err(|error| error.reason)?;
                 text(answer.into_body()).await.map_err(Refused::Stream)
             });
             raw.until(Kind::Head).await;
@@ -226,7 +226,7 @@ fn informational_answers_come_before_the_one_that_counts() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
         let asked =
-            spawn_local(async move { client.send(get("/")).await.map(|answer| answer.status().as_u16()) });
+            spawn_local(async move { client.ask(get("/")).await.map(|answer| answer.status().as_u16()) });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 100, &[]).await;
         raw.answer(1, 0, 103, &[("link", "</a>")]).await;
@@ -239,7 +239,7 @@ fn informational_answers_come_before_the_one_that_counts() {
 fn a_switch_nobody_asked_for_is_malformed() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
-        let asked = spawn_local(async move { client.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 101, &[("connection", "upgrade"), ("upgrade", "websocket")]).await;
         assert_eq!(raw.reset_of(1).await, Code::Malformed);
@@ -252,7 +252,7 @@ fn a_refused_stream_is_given_back_whole() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
         let asking = client.clone();
-        let asked = spawn_local(async move { asking.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { asking.ask(get("/")).await.map(drop) });
         raw.until(Kind::Head).await;
         raw.number(Kind::Reset, 1, Code::Refused.number()).await;
         let error = asked.await.unwrap().unwrap_err();
@@ -267,7 +267,7 @@ fn streams_beyond_the_last_one_of_a_drain_are_given_back_and_the_others_go_on() 
         let (mut raw, client, ended) = Raw::of_client(&Limits::default()).await;
         let ask = || {
             let client = client.clone();
-            spawn_local(async move { client.send(get("/")).await.map(drop) })
+            spawn_local(async move { client.ask(get("/")).await.map(drop) })
         };
         let (first, second) = (ask(), ask());
         raw.until(Kind::Head).await;
@@ -302,7 +302,7 @@ fn a_server_drains_in_two_steps() {
 fn a_peer_that_is_gone_is_noticed() {
     run(async {
         let (mut raw, client, ended) = Raw::of_client(&Limits::default()).await;
-        let asked = spawn_local(async move { client.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
         raw.until(Kind::Head).await;
         raw.until(Kind::Ping).await;
         assert_eq!(ended.await.unwrap(), Err(Closed::ByUs(Code::Timeout)));
@@ -314,7 +314,7 @@ fn a_peer_that_is_gone_is_noticed() {
 fn a_peer_that_answers_pings_may_take_its_time() {
     run(async {
         let (mut raw, client, ended) = Raw::of_client(&Limits::default()).await;
-        let asked = spawn_local(async move { client.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
         raw.until(Kind::Head).await;
         for _ in 0..10 {
             let (_, opaque) = raw.until(Kind::Ping).await;

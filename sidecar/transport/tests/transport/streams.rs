@@ -13,7 +13,8 @@ use tokio::task::spawn_local;
 use weft_transport::{Body, Closed, Code, Limits, Refused, StreamError};
 
 use crate::support::{
-    Answer, Boxed, channel, client, echo, empty, full, get, pair, post, request, run, settle, sized, text,
+    Answer, Ask, Boxed, channel, client, echo, empty, full, get, pair, post, request, run, settle, sized,
+    text,
 };
 
 const SIZES: [usize; 4] = [1, 100, 20_000, 1 << 20];
@@ -45,7 +46,7 @@ fn a_request_arrives_as_it_was_sent_and_so_does_its_answer() {
             .header("x-b", &b"\xff ok"[..])
             .body(full("body"))
             .unwrap();
-        let answer = client.send(asked).await.unwrap();
+        let answer = client.ask(asked).await.unwrap();
         assert_eq!(answer.status(), StatusCode::NOT_FOUND);
         assert_eq!(answer.headers().get_all("x-a").iter().count(), 2);
         assert_eq!(text(answer.into_body()).await.unwrap(), "none");
@@ -73,7 +74,7 @@ fn bodies_of_any_size_pass_whole_through_pipes_of_any_size() {
                     continue;
                 }
                 let body: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
-                let answer = client.send(post("/", full(body.clone()))).await.unwrap();
+                let answer = client.ask(post("/", full(body.clone()))).await.unwrap();
                 assert!(text(answer.into_body()).await.unwrap() == body, "{size} through {pipe}");
             }
         });
@@ -89,7 +90,7 @@ fn trailers_pass_both_ways() {
         let (frames, body) = channel();
         frames.send(Ok(Frame::data(Bytes::from("x")))).unwrap();
         frames.send(Ok(Frame::trailers(trailers.clone()))).unwrap();
-        let answer = client.send(post("/", body)).await.unwrap();
+        let answer = client.ask(post("/", body)).await.unwrap();
         let whole = answer.into_body().collect().await.unwrap();
         assert_eq!(whole.trailers(), Some(&trailers));
         assert_eq!(whole.to_bytes(), "x");
@@ -101,7 +102,7 @@ fn a_stream_of_calls_goes_both_ways_at_once() {
     run(async {
         let (client, _server) = pair(&Limits::default(), 64, echo);
         let (frames, body) = channel();
-        let answer = client.send(post("/", body)).await.unwrap();
+        let answer = client.ask(post("/", body)).await.unwrap();
         let mut answer = answer.into_body();
         for word in ["one", "two", "three"] {
             frames.send(Ok(Frame::data(Bytes::from(word)))).unwrap();
@@ -130,7 +131,7 @@ fn a_request_goes_on_while_nobody_reads_its_answer() {
             }) as Answer
         });
         let (frames, body) = channel();
-        let answer = client.send(post("/", body)).await.unwrap();
+        let answer = client.ask(post("/", body)).await.unwrap();
         for _ in 0..100 {
             frames.send(Ok(Frame::data(Bytes::from(vec![0; 10_000])))).unwrap();
         }
@@ -157,10 +158,10 @@ fn an_answer_to_head_keeps_its_length_and_has_no_body() {
                 Response::builder().header("content-length", "10").body(full("0123456789")).unwrap()
             }) as Answer
         });
-        let answer = client.send(request(Method::HEAD, "/", empty())).await.unwrap();
+        let answer = client.ask(request(Method::HEAD, "/", empty())).await.unwrap();
         assert_eq!(answer.headers()["content-length"], "10");
         assert!(answer.body().is_end_stream());
-        let answer = client.send(get("/")).await.unwrap();
+        let answer = client.ask(get("/")).await.unwrap();
         assert_eq!(answer.body().size_hint().exact(), Some(10));
     });
 }
@@ -169,10 +170,10 @@ fn an_answer_to_head_keeps_its_length_and_has_no_body() {
 fn a_small_answer_does_not_wait_for_a_large_one() {
     run(async {
         let (client, _server) = pair(&Limits::default(), 4096, sized);
-        let large = client.send(get("/3000000")).await.unwrap();
+        let large = client.ask(get("/3000000")).await.unwrap();
         let reading = spawn_local(text(large.into_body()));
         tokio::task::yield_now().await;
-        let small = client.send(get("/10")).await.unwrap();
+        let small = client.ask(get("/10")).await.unwrap();
         assert_eq!(text(small.into_body()).await.unwrap().len(), 10);
         assert!(!reading.is_finished(), "the large one is still under way");
         assert_eq!(reading.await.unwrap().unwrap().len(), 3_000_000);
@@ -185,10 +186,10 @@ fn a_stream_nobody_reads_stops_no_other_and_holds_no_more_than_its_credit() {
         let (client, _server) = pair(&Limits::default(), 1 << 16, sized);
         let mut unread = Vec::new();
         for _ in 0..200 {
-            unread.push(client.send(get("/1000000")).await.unwrap());
+            unread.push(client.ask(get("/1000000")).await.unwrap());
         }
         settle().await;
-        let answer = client.send(get("/1000000")).await.unwrap();
+        let answer = client.ask(get("/1000000")).await.unwrap();
         assert_eq!(text(answer.into_body()).await.unwrap().len(), 1_000_000);
         for answer in unread {
             assert!(answer.body().size_hint().lower() <= 64 * 1024, "{:?}", answer.body().size_hint());
@@ -202,7 +203,7 @@ fn two_large_bodies_share_the_connection_evenly() {
         let (client, _server) = pair(&Limits::default(), 16 * 1024, sized);
         let mut bodies = Vec::new();
         for _ in 0..2 {
-            bodies.push(client.send(get("/4000000")).await.unwrap().into_body());
+            bodies.push(client.ask(get("/4000000")).await.unwrap().into_body());
         }
         let counts: Vec<Rc<Cell<usize>>> = vec![Rc::default(), Rc::default()];
         for (mut body, count) in bodies.into_iter().zip(&counts) {
@@ -227,7 +228,7 @@ fn a_long_body_in_small_pieces_is_no_flood() {
         let limits = Limits { full_credit: 64 * 1024, ..Limits::default() };
         let (client, _server) = pair(&limits, 1 << 16, echo);
         let (frames, body) = channel();
-        let mut answer = client.send(post("/", body)).await.unwrap().into_body();
+        let mut answer = client.ask(post("/", body)).await.unwrap().into_body();
         let (mut sent, mut got) = (0, 0);
         while sent < 40_000_000 {
             for _ in 0..20 {
@@ -266,7 +267,7 @@ fn a_request_given_up_is_given_up_by_whoever_answers_it() {
         let dropped = Rc::default();
         let (client, _server) = pair(&Limits::default(), 4096, stuck(&dropped));
         let asking = client.clone();
-        let asked = spawn_local(async move { asking.send(get("/")).await.map(drop) });
+        let asked = spawn_local(async move { asking.ask(get("/")).await.map(drop) });
         settle().await;
         assert_eq!((dropped.get(), client.streams()), (0, 1));
         asked.abort();
@@ -284,7 +285,7 @@ fn an_answer_given_up_ends_the_body_that_is_being_sent() {
             let body = body.borrow_mut().take().unwrap();
             Box::pin(async { Response::new(body) }) as Answer
         });
-        let answer = client.send(get("/")).await.unwrap();
+        let answer = client.ask(get("/")).await.unwrap();
         assert!(!frames.is_closed());
         drop(answer);
         settle().await;
@@ -301,11 +302,11 @@ fn a_body_that_breaks_off_is_no_body_that_ends() {
             frames.send(Err(StreamError::Closed(Closed::Eof))).unwrap();
             Box::pin(async { Response::new(body) }) as Answer
         });
-        let answer = client.send(get("/")).await.unwrap();
+        let answer = client.ask(get("/")).await.unwrap();
         assert_eq!(text(answer.into_body()).await, Err(StreamError::Reset(Code::Cancelled)));
         let (frames, body) = channel();
         frames.send(Err(StreamError::Closed(Closed::Eof))).unwrap();
-        let error = client.send(post("/", body)).await.unwrap_err();
+        let error = client.ask(post("/", body)).await.unwrap_err();
         assert_eq!(error.reason, Refused::Body);
     });
 }
@@ -318,7 +319,7 @@ fn an_answer_may_come_before_the_request_has_ended_and_stops_it() {
         });
         let (frames, body) = channel();
         frames.send(Ok(Frame::data(Bytes::from(vec![0; 200_000])))).unwrap();
-        let answer = client.send(post("/", body)).await.unwrap();
+        let answer = client.ask(post("/", body)).await.unwrap();
         assert_eq!(answer.status(), 413);
         assert_eq!(text(answer.into_body()).await.unwrap(), "no");
         settle().await;
@@ -366,7 +367,7 @@ fn an_upgraded_stream_is_bytes_both_ways_and_each_way_ends_by_itself() {
             let connect = Request::builder().method("CONNECT").uri("a:80").body(empty()).unwrap();
             for asked in [upgrade("/ws"), connect] {
                 let is_connect = *asked.method() == Method::CONNECT;
-                let answer = client.send(asked).await.unwrap();
+                let answer = client.ask(asked).await.unwrap();
                 if !is_connect {
                     assert_eq!(
                         (answer.status().as_u16(), &answer.headers()["upgrade"]),
@@ -397,11 +398,11 @@ fn a_refused_upgrade_stays_a_request_and_one_with_a_body_is_sent_without() {
                 Response::new(full(format!("{asked} {got:?}")))
             }) as Answer
         });
-        let answer = client.send(upgrade("/")).await.unwrap();
+        let answer = client.ask(upgrade("/")).await.unwrap();
         assert_eq!(text(answer.into_body()).await.unwrap(), "true b\"\"");
         let mut with_body = upgrade("/");
         *with_body.body_mut() = full("x");
-        let answer = client.send(with_body).await.unwrap();
+        let answer = client.ask(with_body).await.unwrap();
         assert_eq!(text(answer.into_body()).await.unwrap(), "false b\"x\"");
         settle().await;
         assert_eq!(client.streams(), 0);
@@ -429,7 +430,7 @@ fn a_tunnel_dropped_breaks_the_other_end() {
                     .unwrap()
             }) as Answer
         });
-        let tunnel = client.send(upgrade("/")).await.unwrap().into_body().into_tunnel().unwrap();
+        let tunnel = client.ask(upgrade("/")).await.unwrap().into_body().into_tunnel().unwrap();
         drop(tunnel);
         assert_eq!(told.await.unwrap(), std::io::ErrorKind::ConnectionReset);
     });
@@ -458,15 +459,15 @@ fn raw_bytes_pass_both_ways_and_each_way_ends_by_itself() {
 fn a_connection_drained_ends_with_its_last_stream_and_takes_what_was_on_its_way() {
     run(async {
         let (client, server) = pair(&Limits::default(), 4096, sized);
-        let large = client.send(get("/2000000")).await.unwrap();
+        let large = client.ask(get("/2000000")).await.unwrap();
         settle().await;
         server.drain();
         // Sent before the client has heard of it.
-        let on_its_way = client.send(get("/5")).await.unwrap();
+        let on_its_way = client.ask(get("/5")).await.unwrap();
         assert_eq!(text(on_its_way.into_body()).await.unwrap().len(), 5);
         settle().await;
         assert!(!client.is_usable());
-        let error = client.send(get("/5")).await.unwrap_err();
+        let error = client.ask(get("/5")).await.unwrap_err();
         assert_eq!((error.reason, error.unprocessed, error.unsent.is_some()), (Refused::Full, true, true));
         assert_eq!(text(large.into_body()).await.unwrap().len(), 2_000_000);
         assert_eq!(server.end().await, Ok(()));
@@ -479,7 +480,7 @@ fn a_client_that_is_dropped_ends_the_connection_with_its_last_stream() {
         let (near, far) = tokio::io::duplex(4096);
         let server = crate::support::Server::start(far, &Limits::default(), sized);
         let (client, ended) = client(near, &Limits::default());
-        let answer = client.send(get("/500000")).await.unwrap();
+        let answer = client.ask(get("/500000")).await.unwrap();
         drop(client);
         assert_eq!(text(answer.into_body()).await.unwrap().len(), 500_000);
         assert_eq!(ended.await.unwrap(), Ok(()));
@@ -495,12 +496,12 @@ fn a_connection_that_breaks_ends_its_streams_and_says_what_was_never_written() {
         let sending: Vec<_> = (0..3)
             .map(|_| {
                 let client = client.clone();
-                spawn_local(async move { client.send(get(&format!("/{}", "a".repeat(60)))).await.map(drop) })
+                spawn_local(async move { client.ask(get(&format!("/{}", "a".repeat(60)))).await.map(drop) })
             })
             .collect();
         settle().await;
         let late = client.clone();
-        let late = spawn_local(async move { late.send(get("/late")).await.map(drop) });
+        let late = spawn_local(async move { late.ask(get("/late")).await.map(drop) });
         settle().await;
         drop(far);
         for sent in sending {

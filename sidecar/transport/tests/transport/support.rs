@@ -14,9 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 use weft_transport::frame::{HEADER, Header, Hello, Kind, Next};
+use weft_transport::head::Asked;
 use weft_transport::{
-    Body, Client, Closed, Code, Handler, Limits, ServerConnection, Spawn, StreamError, Tunnel, connect, head,
-    serve,
+    Body, Client, Closed, Code, Handler, Limits, SendError, ServerConnection, Spawn, StreamError, Tunnel,
+    connect, head, serve,
 };
 
 /// For anything that must happen; the clock is paused, so it costs nothing.
@@ -141,6 +142,23 @@ pub(crate) fn client(io: DuplexStream, limits: &Limits) -> (Client<Here>, Ended)
     (client, spawn_local(connection))
 }
 
+/// Asks with a whole request.
+pub(crate) trait Ask {
+    async fn ask(&self, request: Request<Boxed>) -> Result<Response<Body>, SendError<Boxed>>;
+}
+
+impl Ask for Client<Here> {
+    async fn ask(&self, request: Request<Boxed>) -> Result<Response<Body>, SendError<Boxed>> {
+        let (parts, body) = request.into_parts();
+        self.send(asked(&parts), body).await
+    }
+}
+
+fn asked(parts: &http::request::Parts) -> Asked<'_> {
+    let http::request::Parts { method, uri, version, headers, .. } = parts;
+    Asked { method, uri, version: *version, headers, upgrade: headers.get("upgrade") }
+}
+
 /// The answering side, running.
 pub(crate) struct Server {
     drain: Rc<Cell<bool>>,
@@ -240,9 +258,8 @@ impl Raw {
     /// Opens a stream with this request.
     pub(crate) async fn ask(&mut self, stream: u32, flags: u8, request: Request<Boxed>) {
         let (parts, _) = request.into_parts();
-        let switch = head::is_switch(&parts.method, &parts.headers);
         let mut out = BytesMut::new();
-        head::put_request(&mut out, &parts, switch).unwrap();
+        head::put_request(&mut out, asked(&parts), asked(&parts).is_switch()).unwrap();
         self.frame(Kind::Head, flags, stream, &out).await;
     }
 
