@@ -18,6 +18,7 @@ use weft_api::names::ALPN_H2;
 use crate::config::snapshot::{GatewayListener, Snapshot};
 use crate::cx::ConnCx;
 use crate::http::serve::{self, Http};
+use crate::net::buffered::Buffered;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
 use crate::telemetry::Direction;
@@ -76,7 +77,8 @@ async fn handshake(
     limit: Duration,
 ) -> std::io::Result<(Stream, Http)> {
     let accepted = timeout(limit, async {
-        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let hello =
+            LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Buffered::new(stream)).await?;
         let name = hello.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
         let listener = for_host(config, address, &name).or_else(|| at(config, address).next());
         let tls = listener.and_then(|listener| listener.tls.clone());

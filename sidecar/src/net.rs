@@ -1,6 +1,7 @@
 //! Sockets and threads under the two paths: listeners, workers, streams, and the watch over accepted connections.
 //! Leaves out every protocol above TCP.
 
+pub mod buffered;
 pub mod connections;
 pub mod copy;
 pub mod listen;

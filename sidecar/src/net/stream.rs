@@ -7,15 +7,17 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::buffered::Buffered;
+
 /// A connection, accepted or made.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS, this side accepted.
-    Accepted(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Accepted(Box<tokio_rustls::server::TlsStream<Buffered>>),
     /// TLS, this side connected.
-    Connected(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Connected(Box<tokio_rustls::client::TlsStream<Buffered>>),
     /// One of many on a connection between two proxies.
     Carried(Box<weft_transport::Tunnel>),
 }

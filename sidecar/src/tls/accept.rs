@@ -15,6 +15,7 @@ use weft_api::tls::{TlsError, peer_identity};
 use weft_api::v1::{MtlsMode, Protocol};
 
 use super::TlsMaterial;
+use crate::net::buffered::Buffered;
 use crate::net::stream::Stream;
 
 /// First byte of a TLS record with a handshake (RFC 8446, section 5.1); no HTTP method begins with it.
@@ -175,7 +176,7 @@ async fn handshake(
     mode: MtlsMode,
 ) -> Result<Opened, AcceptError> {
     let stream = TlsAcceptor::from(Arc::clone(config))
-        .accept(stream)
+        .accept(Buffered::new(stream))
         .await
         .map_err(AcceptError::Handshake)?;
     let connection = stream.get_ref().1;

@@ -15,6 +15,7 @@ use weft_api::tls::{TlsError, peer_identity};
 
 use crate::config::Shared;
 use crate::config::snapshot::MtlsPeer;
+use crate::net::buffered::Buffered;
 use crate::net::stream::Stream;
 use crate::reject::{Reason, Reject};
 use crate::settings::Transport;
@@ -171,7 +172,7 @@ async fn secure(
     config: Arc<ClientConfig>,
 ) -> Result<(Stream, Option<SpiffeId>), ConnectError> {
     let stream = TlsConnector::from(config)
-        .connect(peer.server_name.clone(), stream)
+        .connect(peer.server_name.clone(), Buffered::new(stream))
         .await
         .map_err(ConnectError::Handshake)?;
     let found = peer_identity(stream.get_ref().1.peer_certificates()).map_err(ConnectError::Identity)?;
