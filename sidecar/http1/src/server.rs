@@ -204,10 +204,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
     /// Ready once nobody waits for an answer any more: the client has gone, or the connection is to be closed.
     fn poll_over(&self, cx: &mut Context<'_>) -> Poll<Option<Error>> {
         let mut wire = self.wire.borrow_mut();
-        match self.control.poll_order(cx.waker()) {
-            Order::Close => return Poll::Ready(None),
-            Order::TimeOut if !wire.lent || wire.answering => return Poll::Ready(None),
-            Order::TimeOut if !wire.is_broken() => wire.break_body(Refusal::TimedOut),
+        let order = self.control.poll_order(cx.waker());
+        // The client may have gone on just when it was given up.
+        let late = order == Order::TimeOut && self.control.phase() == Phase::Client;
+        match (order, late) {
+            (Order::Close, _) => return Poll::Ready(None),
+            (_, true) if !wire.lent || wire.answering => return Poll::Ready(None),
+            (_, true) if !wire.is_broken() => wire.break_body(Refusal::TimedOut),
             _ => {}
         }
         wire.poll_gone(cx).map(Some)

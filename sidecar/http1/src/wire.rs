@@ -168,6 +168,7 @@ impl<IO> Wire<IO> {
     pub(crate) fn settle(&mut self) {
         self.lent = false;
         self.reading = None;
+        self.enter(Phase::Handler);
         if let Some(waker) = self.waiting.take() {
             waker.wake();
         }

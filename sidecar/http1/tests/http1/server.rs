@@ -334,6 +334,29 @@ async fn orders_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_goes_on_just_when_it_is_given_up_is_answered() {
+    let (mut near, far) = duplex(4096);
+    let control = Rc::new(Control::default());
+    let config = Config::default();
+    let handler = |_| async {
+        tokio::time::sleep(QUIET).await;
+        text(StatusCode::OK, "done")
+    };
+    let talking = async {
+        near.write_all(b"GET / HTTP/1.1\r\nhos").await.unwrap();
+        tokio::time::sleep(QUIET).await;
+        near.write_all(b"t: a\r\n\r\n").await.unwrap();
+        control.tell(Order::TimeOut);
+        let mut said = String::new();
+        near.read_to_string(&mut said).await.unwrap();
+        said
+    };
+    let (ended, said) = tokio::join!(serve(far, &config, &control, handler), talking);
+    assert_eq!((statuses(&said), ended.is_ok()), (vec!["200"], true));
+    assert!(said.contains("connection: close\r\n"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_the_order_each_answer_is_the_last() {
     let (mut near, far) = duplex(4096);
     let control = Rc::new(Control::default());
