@@ -61,7 +61,8 @@ where
     ) -> impl Future<Output = Response<Body>> + 'static {
         let (parts, mut body) = request.into_parts();
         let client = body.take_upgrade().map(OnSwitch::Weft);
-        (self.request)((Inward::new(parts, client), Received::Weft(body)))
+        // On the heap: what the transport and the runtime put around it would move all of it, several times.
+        Box::pin((self.request)((Inward::new(parts, client), Received::Weft(body))))
     }
 
     fn tcp(&self, stream: Tunnel) -> impl Future<Output = ()> + 'static {

@@ -132,7 +132,8 @@ where
 {
     let registered = worker.connections.register(false);
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = handler(take(request));
+        // On the heap: hyper and the runtime would move all of it, several times.
+        let answer = Box::pin(handler(take(request)));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http2::Builder::new(LocalExec(worker.tasks.clone()))
