@@ -1,6 +1,8 @@
 //! What the fuzz targets share: a request and its headers from the lines of the input. The targets feed what comes from
 //! outside (bytes of clients, of the operator, files) into the code that must survive it.
 
+pub mod transport;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
