@@ -15,8 +15,7 @@ pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let upgrade = strip(headers);
     headers.remove(PROXY_AUTHORIZATION);
     // `te: trailers` is how gRPC asks for trailers and must reach the application; nothing else of TE does.
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    if !trailers {
+    if !headers.get_all(TE).iter().all(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         headers.remove(TE);
     }
     upgrade.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
@@ -97,6 +96,7 @@ mod tests {
         );
         check(&[("te", "trailers")], &["te"], None);
         check(&[("te", "gzip, trailers")], &[], None);
+        check(&[("te", "trailers"), ("te", "gzip")], &[], None);
         check(&[("proxy-connection", "x"), ("transfer-encoding", "chunked")], &[], None);
     }
 
