@@ -1,15 +1,4 @@
-//! Trace headers of a caller (W3C and B3): whatever they say, the next hop gets one that is read as the same trace.
+//! `weft_fuzz::targets::trace` under libFuzzer.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use weft_fuzz::headers;
-use weft_sidecar::telemetry::trace;
-
-fuzz_target!(|data: &[u8]| {
-    let mut headers = headers(data);
-    let here = trace::begin(&mut headers, 0.5);
-    assert!(here.trace_id != 0 && here.span_id != 0);
-    here.inject(&mut headers);
-    let next = trace::begin(&mut headers, 0.5);
-    assert_eq!((next.trace_id, next.parent_id, next.sampled), (here.trace_id, here.span_id, here.sampled));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| weft_fuzz::targets::trace::run(data));

@@ -12,8 +12,15 @@ use weft_transport::{Body, Closed, Handler, Limits, OnUpgrade, Spawn, Tunnel, co
 
 type Ended = JoinHandle<Result<(), Closed>>;
 
+/// The target.
+pub fn run(data: &[u8]) {
+    if let Some((&how, bytes)) = data.split_first() {
+        feed(how, bytes);
+    }
+}
+
 /// Feeds these bytes. `how`: 0x80, after HELLO; 0x40, to the asking side; the rest, in what pieces.
-pub fn feed(how: u8, bytes: &[u8]) {
+fn feed(how: u8, bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let (mut near, far) = duplex(1 << 20);
@@ -95,7 +102,7 @@ impl Handler for Echo {
                     .body(Full::default())
                     .expect("a head");
             }
-            let whole = body.collect().await.map(|body| body.to_bytes());
+            let whole = body.collect().await.map(http_body_util::Collected::to_bytes);
             Response::new(Full::new(whole.unwrap_or_default()))
         }
     }
