@@ -41,6 +41,8 @@ pub struct Mesh {
     members: BTreeMap<String, Member>,
     /// Instances without a proxy.
     bare: Vec<Instance>,
+    /// What others are told instead of where a proxy listens.
+    detours: BTreeMap<String, String>,
 }
 
 struct Member {
@@ -52,7 +54,13 @@ impl Mesh {
     /// A mesh of these manifests, without any instance yet. Panics on the first problem in them.
     pub fn new(manifests: &str) -> Self {
         let ca = Ca::new(names::DEFAULT_TRUST_DOMAIN, now(), 24 * HOUR).unwrap();
-        let mut mesh = Self { world: World::default(), ca, members: BTreeMap::new(), bare: Vec::new() };
+        let mut mesh = Self {
+            world: World::default(),
+            ca,
+            members: BTreeMap::new(),
+            bare: Vec::new(),
+            detours: BTreeMap::new(),
+        };
         mesh.upsert(QUIET);
         mesh.upsert(manifests);
         mesh
@@ -120,6 +128,12 @@ impl Mesh {
     /// Where peers reach a port of this instance.
     pub fn inbound(&self, instance: &str, port: &str) -> SocketAddr {
         self.member(instance).instance.ports[port].peers
+    }
+
+    /// Makes the others connect here to reach this address of a proxy: a network between them that can be made worse.
+    pub fn detour(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.detours.insert(from.to_string(), to.to_string());
+        self.push();
     }
 
     /// Where a gateway instance listens.
@@ -200,10 +214,19 @@ impl Mesh {
         let own = compile::own(&self.world, &reference);
         let destinations = self.world.destinations();
         let others = destinations.iter().flat_map(|name| compile::destination(&self.world, name));
-        for resource in own.into_iter().chain(others) {
+        for mut resource in own.into_iter().chain(others) {
+            if let Some(v1::resource::Body::Endpoints(endpoints)) = &mut resource.body {
+                endpoints.endpoints.iter_mut().for_each(|endpoint| self.divert(endpoint));
+            }
             all.insert((resource.kind().into(), resource.name.clone()), resource);
         }
         all.into_values().collect()
+    }
+
+    fn divert(&self, endpoint: &mut v1::Endpoint) {
+        if let Some(to) = self.detours.get(&endpoint.address) {
+            endpoint.address.clone_from(to);
+        }
     }
 
     fn instances(&self) -> Vec<Instance> {
