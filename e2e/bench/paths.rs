@@ -18,7 +18,7 @@ use crate::loads::{Entry, Load};
 use crate::measure;
 use crate::origin::Origin;
 use crate::rivals::{self, Between, Hops, Origins};
-use crate::weft::{self, Plan, Weft};
+use crate::weft::{self, Environment, Plan, Weft};
 use crate::{certificates, machine};
 
 /// What stands between load and origin.
@@ -26,6 +26,8 @@ use crate::{certificates, machine};
 pub(crate) enum Kind {
     Direct,
     Weft,
+    /// Without the transport of Weft's own between the sidecars.
+    WeftHttp,
     Nginx,
     HaproxyHttp1,
     HaproxyHttp2,
@@ -33,14 +35,22 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Direct, Self::Weft, Self::Nginx, Self::HaproxyHttp1, Self::HaproxyHttp2, Self::Envoy];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Weft,
+        Self::WeftHttp,
+        Self::Nginx,
+        Self::HaproxyHttp1,
+        Self::HaproxyHttp2,
+        Self::Envoy,
+    ];
 
     /// As tables and plots call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Weft => "Weft",
+            Self::WeftHttp => "Weft, HTTP between",
             Self::Nginx => "nginx",
             Self::HaproxyHttp1 => "HAProxy, h1 between",
             Self::HaproxyHttp2 => "HAProxy, h2 between",
@@ -191,7 +201,10 @@ impl Builder<'_> {
                 let address = self.origin(entry);
                 return Ok(address.map(|address| Path { kind, address, processes: Vec::new(), idle: 0.0 }));
             }
-            Kind::Weft => return self.weft(kind, children, &[]).map(Some),
+            Kind::Weft => return self.weft(kind, children, ("weft", &[])).map(Some),
+            Kind::WeftHttp => {
+                return self.weft(kind, children, ("weft-http", &[("WEFT_TRANSPORT", "http")])).map(Some);
+            }
             Kind::Nginx => rivals::nginx(dir, &hops, origins)?,
             Kind::HaproxyHttp1 => rivals::haproxy(dir, &hops, origins, Between::Http1)?,
             Kind::HaproxyHttp2 => rivals::haproxy(dir, &hops, origins, Between::Http2)?,
@@ -222,11 +235,11 @@ impl Builder<'_> {
         &self,
         kind: Kind,
         children: &mut Children,
-        environment: &'static [(&'static str, &'static str)],
+        (name, environment): (&'static str, Environment),
     ) -> Result<Path> {
         let plan = Plan {
             dir: self.dir,
-            name: "weft",
+            name,
             issuer: &self.issuer,
             origins: self.origins,
             traces: self.traces,

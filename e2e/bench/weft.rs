@@ -98,6 +98,9 @@ pub(crate) struct Weft {
     pub(crate) tls: SocketAddr,
 }
 
+/// Variables and their values.
+pub(crate) type Environment = &'static [(&'static str, &'static str)];
+
 /// What a Weft is started with.
 pub(crate) struct Plan<'a> {
     /// Folder with the certificate at the edge.
@@ -108,7 +111,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) origins: Origins,
     pub(crate) traces: SocketAddr,
     /// Of the proxies, beside what they need.
-    pub(crate) environment: &'static [(&'static str, &'static str)],
+    pub(crate) environment: Environment,
 }
 
 /// Where things listen that only Weft itself calls.

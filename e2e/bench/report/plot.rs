@@ -85,6 +85,7 @@ fn color(kind: Kind) -> &'static str {
     match kind {
         Kind::Direct => "#d0d7de",
         Kind::Weft => "#0969da",
+        Kind::WeftHttp => "#54aeff",
         Kind::Nginx => "#6e7781",
         Kind::HaproxyHttp1 | Kind::HaproxyHttp2 => "#8c959f",
         Kind::Envoy => "#afb8c1",
