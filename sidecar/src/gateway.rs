@@ -30,13 +30,18 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, lis
     let Some(address) = address_of(&config, listener) else { return };
     let secure = at(&config, address).any(|listener| listener.tls.is_some());
     let limit = worker.shared.settings.client_header_timeout;
-    let opened =
-        if secure { handshake(&config, address, stream, limit).await } else { plain(stream, limit).await };
+    let opened = if secure {
+        let handshake = worker.handshakes.run(handshake(&config, address, stream, limit));
+        handshake.await.unwrap_or_else(|| Err(std::io::ErrorKind::QuotaExceeded.into()))
+    } else {
+        plain(stream, limit).await
+    };
     drop(config);
     let (stream, speaks) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let failure = TlsFailure::of(&error);
+            let too_many = error.kind() == std::io::ErrorKind::QuotaExceeded;
+            let failure = if too_many { TlsFailure::TooMany } else { TlsFailure::of(&error) };
             worker.shared.telemetry.metrics.handshake_failed(Direction::Gateway, failure);
             return debug!(%error, %peer, "connection from outside refused");
         }

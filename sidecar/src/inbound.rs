@@ -99,7 +99,8 @@ async fn serve_own(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr) 
     let (config, material) = (worker.shared.config.load_full(), worker.shared.identity.load_full());
     let (Some(inbound), Some(material)) = (&config.inbound, material) else { return };
     let limit = worker.shared.settings.client_header_timeout;
-    let opened = match open(stream, (MtlsMode::Strict, Protocol::Tcp), &material, limit).await {
+    let opening = open(stream, (MtlsMode::Strict, Protocol::Tcp), &material, limit);
+    let opened = match worker.handshakes.run(opening).await.unwrap_or(Err(AcceptError::TooMany)) {
         Ok(opened) => opened,
         Err(error) => return refused(worker, address, &error),
     };
@@ -122,7 +123,8 @@ async fn serve_port(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
         Err(reject) => return metrics.rejected(Direction::Inbound, reject.reason),
     };
     let limit = worker.shared.settings.client_header_timeout;
-    let opened = match open(stream, (inbound.mtls, port.protocol), &material, limit).await {
+    let opening = open(stream, (inbound.mtls, port.protocol), &material, limit);
+    let opened = match worker.handshakes.run(opening).await.unwrap_or(Err(AcceptError::TooMany)) {
         Ok(opened) => opened,
         Err(error) => return refused(worker, address, &error),
     };
@@ -166,7 +168,10 @@ async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>,
 /// Serves what another proxy sends over one connection.
 async fn serve_carried(worker: &Rc<Worker>, stream: Stream, peer: Peer) {
     let peer = Rc::new(peer);
-    let request = |request| http::handle(Rc::clone(worker), Rc::clone(&peer), request);
+    let request = |request| {
+        let request = serve::limited(&worker.shared.settings, request);
+        http::handle(Rc::clone(worker), Rc::clone(&peer), request)
+    };
     let tcp = |tunnel| {
         let (worker, peer) = (Rc::clone(worker), Rc::clone(&peer));
         async move { carried_tcp(&worker, tunnel, &peer).await }
@@ -199,6 +204,7 @@ async fn is_http(stream: &TcpStream, peer: &Peer) -> bool {
 fn refused(worker: &Worker, address: SocketAddr, error: &AcceptError) {
     let failure = match error {
         AcceptError::Timeout => TlsFailure::Timeout,
+        AcceptError::TooMany => TlsFailure::TooMany,
         AcceptError::Closed(_) => return debug!(%error, peer = %address, "connection closed before it began"),
         AcceptError::Handshake(io) => TlsFailure::of(io),
         AcceptError::Identity(_) => TlsFailure::NoIdentity,

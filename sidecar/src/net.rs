@@ -4,6 +4,8 @@
 pub mod buffered;
 pub mod connections;
 pub mod copy;
+pub mod flood;
+pub mod handshakes;
 pub mod listen;
 pub mod pump;
 pub mod redirect;

@@ -161,6 +161,12 @@ reasons! {
     BadRequest => "bad-request", BAD_REQUEST, InvalidArgument, "BR", false, "the request is malformed";
     /// The header block is too large (RFC 6585, section 5).
     HeadersTooLarge => "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, InvalidArgument, "HL", false, "the header block is too large";
+    /// The body has more bytes than it may.
+    BodyTooLarge => "body-too-large", PAYLOAD_TOO_LARGE, ResourceExhausted, "BL", false, "the body is too large";
+    /// A client of HTTP/2 sent too many frames without content; its connection is closed.
+    Flood => "flood", TOO_MANY_REQUESTS, ResourceExhausted, "FL", false, "too many frames without content";
+    /// The client did not take its answer in time; the answer is given up.
+    ClientStalled => "client-stalled", REQUEST_TIMEOUT, DeadlineExceeded, "CS", false, "the answer was not taken in time";
     /// The client did not send its request in time.
     RequestTimeout => "request-timeout", REQUEST_TIMEOUT, DeadlineExceeded, "RT", false, "the request was not sent in time";
     /// A fault was injected by policy.

@@ -1,6 +1,8 @@
 //! Every setting of the proxy, once: flag, environment variable, default, meaning. Nothing else reads the environment.
 //! What changes while it runs comes by configuration, not from here.
 
+mod limits;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::probe::Probes;
+
+pub use limits::ClientLimits;
 
 /// Weft's proxy: mutual TLS, JWT, authorization, resilience, rate limits and telemetry beside every instance.
 #[derive(Clone, Debug, Parser)]
@@ -121,13 +125,17 @@ pub struct Settings {
     #[arg(long, env = "WEFT_CLIENT_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub client_header_timeout: Duration,
 
-    /// How long a client of HTTP/1.1 may let a body stand still, one that it sends or one that it takes.
+    /// How long a client may let a body stand still, one that it sends or one that it takes.
     #[arg(long, env = "WEFT_CLIENT_BODY_TIMEOUT", default_value = "1m", value_parser = duration)]
     pub client_body_timeout: Duration,
 
     /// How long an accepted connection may stay without a request or a byte.
     #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub client_idle_timeout: Duration,
+
+    /// What one client or listener may have at most.
+    #[command(flatten)]
+    pub limits: ClientLimits,
 }
 
 /// What to run as; none: the sidecar of a workload.

@@ -80,6 +80,7 @@ const fn closes(reason: Reason) -> bool {
         Reason::BadRequest
             | Reason::HeadersTooLarge
             | Reason::RequestTimeout
+            | Reason::BodyTooLarge
             | Reason::PeerUnauthenticated
             | Reason::Draining
     )

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap};
+use http::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderName, HeaderValue, Method, Version, request};
 use tokio::time::Instant;
@@ -22,6 +22,10 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Ids from outside are kept up to this length.
 const MAX_ID: usize = 128;
+
+/// Among a request's extensions: its codec would not have it let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused(pub Reason);
 
 /// A request that has entered.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub fn enter(
     parts: &mut request::Parts,
 ) -> Entered {
     let started = Instant::now();
-    let mut refused = None;
+    let mut refused = parts.extensions.remove::<Refused>().map(|Refused(reason)| reason.into());
     let host = authority(parts).unwrap_or_else(|reject| {
         refused.get_or_insert(reject);
         Box::default()
@@ -193,7 +197,8 @@ fn target(parts: &mut request::Parts) -> Result<NormalPath, Reject> {
     Ok(path)
 }
 
-/// Nobody outside may speak for the mesh; what a gateway knows about the client it says itself.
+/// Nobody outside may speak for the mesh; what a gateway knows about the client it says itself, in `x-forwarded-*`. So a
+/// `Forwarded` (RFC 7239) of the client's own, which an application might believe, goes.
 fn from_outside(conn: &ConnCx, parts: &mut request::Parts) {
     let headers = &mut parts.headers;
     let ours: Vec<HeaderName> =
@@ -202,6 +207,7 @@ fn from_outside(conn: &ConnCx, parts: &mut request::Parts) {
         headers.remove(name);
     }
     headers.remove(REQUEST_ID);
+    headers.remove(FORWARDED);
     let client = conn.peer.ip();
     let chain = match headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         Some(before) => format!("{before}, {client}"),

@@ -67,7 +67,9 @@ fn may_be_nominated(name: &HeaderName) -> bool {
     use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST};
     let kept = [&HOST, &CONTENT_LENGTH, &AUTHORIZATION, &COOKIE, &TE];
     let text = name.as_str();
-    !kept.contains(&name) && !text.starts_with("x-") && !text.starts_with("grpc-") && text != "traceparent"
+    let prefixes = ["x-weft-", "x-forwarded-", "x-b3-", "grpc-"];
+    let names = ["x-request-id", "traceparent", "tracestate", "b3"];
+    !kept.contains(&name) && !names.contains(&text) && !prefixes.iter().any(|prefix| text.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::limited::Limited;
 use crate::net::stream::Stream;
 
 /// A body as it was received.
@@ -24,6 +25,8 @@ pub enum Received {
     Http1(weft_http1::Body<Stream>),
     /// By `weft/1`.
     Weft(weft_transport::Body),
+    /// A client's, within the limits that it has.
+    Limited(Box<Limited>),
 }
 
 /// Why a body broke off.
@@ -38,6 +41,12 @@ pub enum BodyError {
     /// Received by `weft/1`.
     #[error(transparent)]
     Weft(#[from] weft_transport::StreamError),
+    /// It has more bytes than it may.
+    #[error("the body is too large")]
+    TooLarge,
+    /// It did not come in time.
+    #[error("the body came too slowly")]
+    TooSlow,
 }
 
 /// What polling a body for its next frame gives.
@@ -52,6 +61,7 @@ impl http_body::Body for Received {
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Hyper),
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http1),
             Self::Weft(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Weft),
+            Self::Limited(body) => body.poll_frame(cx),
         }
     }
 
@@ -60,6 +70,7 @@ impl http_body::Body for Received {
             Self::Hyper(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Weft(body) => body.is_end_stream(),
+            Self::Limited(body) => body.is_end_stream(),
         }
     }
 
@@ -68,6 +79,7 @@ impl http_body::Body for Received {
             Self::Hyper(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
             Self::Weft(body) => body.size_hint(),
+            Self::Limited(body) => body.size_hint(),
         }
     }
 }

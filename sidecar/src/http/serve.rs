@@ -1,34 +1,32 @@
 //! Serves one accepted connection, HTTP/1.1 with our codec or HTTP/2 with hyper, until it ends or shutdown lets it end.
 //! Limits on heads stand here. Leaves out what happens to a request: that is the handler's.
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn, ready};
-use std::pin::pin;
+use std::future::{Future, ready};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{Request, Response, Version};
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{Response, Version};
+use http_body::Body as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
+use weft_http1::Refusal;
+use weft_http1::head::MAX_HEADERS;
 use weft_http1::server::Incoming;
-use weft_http1::{Order, Refusal};
 
 use super::answer::{Asker, refuse};
 use super::body::Body;
-use super::exec::LocalExec;
+use super::enter::Refused;
+use super::h2;
+use super::limited::{Limited, Pace};
 use super::received::{OnSwitch, Received};
 use super::upgrade::Inward;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
 use crate::operator::causes;
 use crate::reject::{Reason, Reject};
+use crate::settings::{ClientLimits, Settings};
 use crate::telemetry::Direction;
 
 /// Bytes of a head, names and values; more is refused with 431.
@@ -42,11 +40,6 @@ pub const HTTP1: weft_http1::Config = weft_http1::Config {
     linger: Duration::from_secs(1),
     continue_after: Duration::from_secs(1),
 };
-/// Streams of one accepted HTTP/2 connection.
-const MAX_STREAMS: u32 = 1024;
-const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long a silent client is waited for where the protocol is not declared.
 const DETECT: Duration = Duration::from_secs(1);
 /// For the first byte of a connection that is accepted during a drain.
@@ -69,7 +62,7 @@ where
 {
     let ended = match http {
         Http::One => one(worker, direction, stream, handler).await.map_err(|error| causes(&error)),
-        Http::Two => two(worker, stream, handler).await.map_err(|error| causes(&error)),
+        Http::Two => h2::serve(worker, direction, stream, handler).await.map_err(|error| causes(&error)),
     };
     if let Err(error) = ended {
         debug!(error, direction = direction.label(), "connection ended");
@@ -88,8 +81,9 @@ where
 {
     let registered = worker.connections.register(true);
     let metrics = &worker.shared.telemetry.metrics;
-    weft_http1::server::serve(stream, &HTTP1, registered.control(), |incoming| match incoming {
-        Ok(incoming) => Either::Left(handler(enter(incoming))),
+    let config = config(&worker.shared.settings.limits);
+    weft_http1::server::serve(stream, &config, registered.control(), |incoming| match incoming {
+        Ok(incoming) => Either::Left(handler(limited(&worker.shared.settings, enter(incoming)))),
         Err(refusal) => {
             let reject = refused(refusal);
             debug!(%refusal, direction = direction.label(), "refused");
@@ -108,6 +102,35 @@ fn enter(incoming: Incoming<Stream>) -> (Inward, Received) {
     (Inward::new(parts, client), Received::Http1(body))
 }
 
+/// Limits of a client of HTTP/1.1.
+fn config(limits: &ClientLimits) -> weft_http1::Config {
+    weft_http1::Config {
+        max_line: limits.max_request_line,
+        max_head: limits.max_header_bytes as usize,
+        max_headers: limits.max_headers.min(MAX_HEADERS),
+        ..HTTP1
+    }
+}
+
+/// Holds a request's body to the limits that clients have. One whose length is known to be too much is refused before
+/// anything of it is read; one of unknown length may be a stream, which may be slow.
+pub fn limited(settings: &Settings, (mut request, body): (Inward, Received)) -> (Inward, Received) {
+    let ClientLimits { max_body_bytes, min_body_rate, .. } = settings.limits;
+    if body.is_end_stream() || (max_body_bytes == 0 && min_body_rate == 0) {
+        return (request, body);
+    }
+    let most = if max_body_bytes == 0 { u64::MAX } else { max_body_bytes };
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > most) {
+        request.parts.extensions.insert(Refused(Reason::BodyTooLarge));
+    }
+    let pace = length.filter(|_| min_body_rate > 0).map(|length| Pace::new(settings, length));
+    if pace.is_none() && max_body_bytes == 0 {
+        return (request, body);
+    }
+    (request, Received::Limited(Box::new(Limited::new(body, most, pace))))
+}
+
 /// What a head that is no request is refused with.
 fn refused(refusal: Refusal) -> Reject {
     let reason = match refusal {
@@ -116,49 +139,6 @@ fn refused(refusal: Refusal) -> Reject {
         Refusal::TimedOut => Reason::RequestTimeout,
     };
     Reject::new(reason).with_status(refusal.status())
-}
-
-/// Takes a request over from hyper.
-fn take(request: Request<hyper::body::Incoming>) -> (Inward, Received) {
-    let (mut parts, body) = request.into_parts();
-    let client = parts.extensions.remove::<OnUpgrade>().map(OnSwitch::Hyper);
-    (Inward::new(parts, client), Received::Hyper(body))
-}
-
-async fn two<H, F>(worker: &Rc<Worker>, stream: Stream, handler: H) -> hyper::Result<()>
-where
-    H: Fn((Inward, Received)) -> F,
-    F: Future<Output = Response<Body>> + 'static,
-{
-    let registered = worker.connections.register(false);
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        // On the heap: hyper and the runtime would move all of it, several times.
-        let answer = Box::pin(handler(take(request)));
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let connection = http2::Builder::new(LocalExec(worker.tasks.clone()))
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(PING_EVERY)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended);
-        }
-        if told || registered.control().poll_order(cx.waker()) == Order::Continue {
-            return Poll::Pending;
-        }
-        told = true;
-        connection.as_mut().graceful_shutdown();
-        connection.as_mut().poll(cx)
-    })
-    .await
 }
 
 /// As [`sniff`], but given up when nothing comes for long, or not soon enough once shutdown has begun.

@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use tracing::debug;
 
 use super::body::{Body, End};
@@ -54,7 +55,7 @@ pub fn conclude<H: 'static>(
 ) -> Response<Body> {
     if is_switch(&cx.method, answer.status()) {
         let upstream = connection.switch(&mut answer);
-        return join(worker, switch, answer, (upstream, held));
+        return join(worker, cx.version, (switch, answer), (upstream, held));
     }
     strip_answer(answer.headers_mut());
     *answer.version_mut() = cx.version;
@@ -75,14 +76,20 @@ pub fn is_switch(method: &Method, status: StatusCode) -> bool {
 
 fn join<H: 'static>(
     worker: &Rc<Worker>,
-    Switch { client, idle }: Switch,
-    answer: Response<Received>,
+    version: Version,
+    (Switch { client, idle }, answer): (Switch, Response<Received>),
     (upstream, held): (OnSwitch, H),
 ) -> Response<Body> {
     let (mut parts, _) = answer.into_parts();
-    if let Some(protocol) = strip_answer(&mut parts.headers) {
+    let protocol = strip_answer(&mut parts.headers);
+    if version == Version::HTTP_2 {
+        // There the stream is the tunnel, and 200 says that it stands (RFC 8441, section 5).
+        parts.status = StatusCode::OK;
+        parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    } else if let Some(protocol) = protocol {
         put_upgrade(&mut parts.headers, protocol);
     }
+    parts.version = version;
     let open = worker.shared.connection_opened();
     worker.tasks.spawn_local(async move {
         let (_open, _held) = (open, held);

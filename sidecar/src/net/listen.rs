@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -16,6 +17,8 @@ use super::worker::{Accepted, Lane, dispatch};
 use crate::config::Shared;
 use crate::config::snapshot::{OutboundListener, Snapshot};
 use crate::drain::Tasks;
+use crate::reject::Reason;
+use crate::telemetry::Direction;
 
 const BACKLOG: i32 = 4096;
 /// What Linux says where IPv6 is switched off.
@@ -39,6 +42,14 @@ pub enum Entry {
 }
 
 impl Entry {
+    const fn direction(&self) -> Direction {
+        match self {
+            Self::Inbound(_) | Self::InboundRedirected => Direction::Inbound,
+            Self::Outbound(_) | Self::OutboundRedirected => Direction::Outbound,
+            Self::Gateway(_) => Direction::Gateway,
+        }
+    }
+
     /// Whether connections through both are served alike, wherever they listen.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
@@ -114,7 +125,13 @@ impl Listeners {
         let address = listener.local_addr()?;
         let close = CancellationToken::new();
         info!(listener = name, %address, "listening");
-        let accept = accept(TcpListener::from_std(listener)?, Arc::clone(&self.lanes), wanted.entry.clone());
+        let door = Door {
+            shared: Arc::clone(&self.shared),
+            lanes: Arc::clone(&self.lanes),
+            entry: wanted.entry.clone(),
+            open: Arc::default(),
+        };
+        let accept = door.accept(TcpListener::from_std(listener)?);
         let closed = close.clone();
         self.tasks.spawn("accept", async move {
             tokio::select! { () = accept => {}, () = closed.cancelled() => {} }
@@ -191,20 +208,54 @@ fn bind_exactly(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn accept(listener: TcpListener, lanes: Arc<[Lane]>, entry: Entry) {
-    loop {
-        // A worker registers the socket with its own runtime, so it leaves this one first.
-        let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
-        match accepted {
-            // Linux hands TCP_NODELAY down from the listener.
-            Ok((stream, peer)) => {
-                let accepted = Accepted { stream, peer: canonical(peer), entry: entry.clone() };
-                dispatch(&lanes, accepted).await;
-            }
-            Err(error) => {
-                warn!(%error, "connection cannot be accepted");
-                sleep(ACCEPT_PAUSE).await;
+/// What a listener does with those who come.
+struct Door {
+    shared: Arc<Shared>,
+    lanes: Arc<[Lane]>,
+    entry: Entry,
+    open: Arc<AtomicU32>,
+}
+
+/// One of the connections that a listener may have open.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicU32>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            // A worker registers the socket with its own runtime, so it leaves this one first.
+            let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+            match accepted {
+                // Linux hands TCP_NODELAY down from the listener.
+                Ok((stream, peer)) => self.let_in(stream, canonical(peer)).await,
+                Err(error) => {
+                    warn!(%error, "connection cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
+    }
+
+    async fn let_in(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+        if let Some(place) = self.place() {
+            dispatch(&self.lanes, Accepted { stream, peer, entry: self.entry.clone(), place }).await;
+        }
+    }
+
+    /// A place for one more connection; none, where there are too many.
+    fn place(&self) -> Option<Place> {
+        let limit = self.shared.settings.limits.max_connections;
+        let place = Place(Arc::clone(&self.open));
+        if self.open.fetch_add(1, Ordering::Relaxed) < limit || limit == 0 {
+            return Some(place);
+        }
+        self.shared.telemetry.metrics.rejected(self.entry.direction(), Reason::Overflow);
+        None
     }
 }

@@ -15,7 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::connections::{Connections, Patience};
-use super::listen::Entry;
+use super::handshakes::Handshakes;
+use super::listen::{Entry, Place};
 use crate::config::Shared;
 use crate::drain::Tasks;
 use crate::upstream::pool::Pool;
@@ -35,6 +36,8 @@ pub struct Worker {
     pub tasks: Tasks,
     /// Accepted connections.
     pub connections: Rc<Connections>,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     /// Connections made.
     pub pool: Pool,
 }
@@ -48,6 +51,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// Through which listener.
     pub entry: Entry,
+    /// Among the connections that this listener may have.
+    pub place: Place,
 }
 
 /// The acceptor's side of a worker.
@@ -82,7 +87,8 @@ pub fn start(index: usize, shared: &Arc<Shared>) -> std::io::Result<(Lane, Runni
         };
         drop(built.send(Ok(())));
         let tasks = shared.tasks.sibling();
-        let worker = Worker { shared, tasks, connections: Rc::default(), pool: Pool::default() };
+        let handshakes = Handshakes::new(shared.settings.limits.max_handshakes);
+        let worker = Worker { shared, tasks, connections: Rc::default(), handshakes, pool: Pool::default() };
         runtime.block_on(run(Rc::new(worker), accepted, stopped, load));
     })?;
     ready.recv().map_err(|_| std::io::Error::other("the worker ended at once"))??;
@@ -143,7 +149,7 @@ fn take(worker: &Rc<Worker>, accepted: Accepted, load: &Arc<AtomicUsize>) {
     let tasks = worker.tasks.clone();
     tasks.spawn_local(async move {
         let _open = worker.shared.connection_opened();
-        let _load = load;
+        let _counted = (load, accepted.place);
         match accepted.entry {
             Entry::Inbound(port) => inbound::serve(&worker, stream, accepted.peer, &port).await,
             Entry::InboundRedirected => inbound::serve_redirected(&worker, stream, accepted.peer).await,

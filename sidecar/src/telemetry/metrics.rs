@@ -82,6 +82,8 @@ pub enum TlsFailure {
     RefusedByPeer,
     /// It took too long.
     Timeout,
+    /// Too many were under way.
+    TooMany,
     /// The connection was closed meanwhile.
     Closed,
     /// Anything else that breaks the protocol.
@@ -90,7 +92,7 @@ pub enum TlsFailure {
 
 impl TlsFailure {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoCertificate,
         Self::UnknownAuthority,
         Self::Expired,
@@ -98,6 +100,7 @@ impl TlsFailure {
         Self::WrongIdentity,
         Self::RefusedByPeer,
         Self::Timeout,
+        Self::TooMany,
         Self::Closed,
         Self::Protocol,
     ];
@@ -112,6 +115,7 @@ impl TlsFailure {
             Self::WrongIdentity => "wrong-identity",
             Self::RefusedByPeer => "refused-by-peer",
             Self::Timeout => "timeout",
+            Self::TooMany => "too-many",
             Self::Closed => "closed",
             Self::Protocol => "protocol",
         }

@@ -72,6 +72,9 @@ pub enum AcceptError {
     /// It sent nothing, or not all of its handshake, in time.
     #[error("handshake took too long")]
     Timeout,
+    /// Too many were under way, and this was the oldest.
+    #[error("too many handshakes under way")]
+    TooMany,
     /// It was closed, or its first bytes could not be read.
     #[error("connection closed before it began")]
     Closed(#[source] std::io::Error),

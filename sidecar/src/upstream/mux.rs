@@ -17,7 +17,7 @@ use weft_http1::head::Asked;
 use weft_transport::{Client, Code, Limits, Refused, StreamError};
 
 use super::connect::{ConnectError, Target};
-use super::pool::{SendError, SendFailure, Sent, is_late, is_right};
+use super::pool::{SendError, SendFailure, Sent, fault_of, is_right};
 use crate::http::body::Body;
 use crate::http::exec::LocalExec;
 use crate::http::received::Received;
@@ -229,8 +229,7 @@ impl From<weft_transport::SendError<Body>> for SendError {
         let failure = match reason {
             Refused::Head(_) => SendFailure::Request,
             _ if unprocessed => SendFailure::Unprocessed,
-            Refused::Body if cause.as_deref().is_some_and(is_late) => SendFailure::RequestTimeout,
-            Refused::Body => SendFailure::Request,
+            Refused::Body => cause.as_deref().and_then(fault_of).unwrap_or(SendFailure::Request),
             Refused::Full | Refused::Stream(StreamError::Closed(_)) => SendFailure::Closed,
             Refused::Stream(StreamError::Failed(Code::Malformed | Code::HeadTooLarge)) => {
                 SendFailure::Protocol

@@ -218,6 +218,7 @@ fn broken(error: SendError) -> Failure {
         SendFailure::Protocol => Reason::UpstreamProtocol,
         SendFailure::Request => Reason::BadRequest,
         SendFailure::RequestTimeout => Reason::RequestTimeout,
+        SendFailure::RequestTooLarge => Reason::BodyTooLarge,
         SendFailure::Closed | SendFailure::Unprocessed | SendFailure::Broken => Reason::UpstreamReset,
     };
     Failure { outcome: Outcome::Reset, reject: Reject::new(reason).because(error.cause) }

@@ -119,6 +119,8 @@ pub enum SendFailure {
     Request,
     /// The request's own body did not come in time.
     RequestTimeout,
+    /// The request's own body is too large.
+    RequestTooLarge,
     /// The connection broke in another way.
     Broken,
 }
@@ -132,8 +134,10 @@ impl From<TrySendError<Request<Body>>> for SendError {
                 SendFailure::Closed
             }
             () if is_io(&error) => SendFailure::Closed,
+            () if error.is_user() => {
+                std::error::Error::source(&error).and_then(fault_of).unwrap_or(SendFailure::Request)
+            }
             () if error.is_parse() => SendFailure::Protocol,
-            () if error.is_user() => SendFailure::Request,
             () => SendFailure::Broken,
         };
         Self { unsent, failure, cause: causes(&error) }
@@ -147,17 +151,22 @@ impl From<client::SendError<Body>> for SendError {
             Error::Closed | Error::Io(_) if silent => SendFailure::Closed,
             Error::Closed | Error::Io(_) | Error::Over => SendFailure::Broken,
             Error::Refused(_) => SendFailure::Protocol,
-            Error::Body(cause) if is_late(cause.as_ref()) => SendFailure::RequestTimeout,
-            Error::Body(_) | Error::Length => SendFailure::Request,
+            Error::Body(cause) => fault_of(cause.as_ref()).unwrap_or(SendFailure::Request),
+            Error::Length => SendFailure::Request,
         };
         Self { unsent, failure, cause: causes(&error) }
     }
 }
 
-/// Whether the client was too slow with its body.
-pub(super) fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let cause = cause.downcast_ref::<BodyError>();
-    matches!(cause, Some(BodyError::Http1(Error::Refused(Refusal::TimedOut))))
+/// Which limit the client's body broke.
+pub(super) fn fault_of(cause: &(dyn std::error::Error + 'static)) -> Option<SendFailure> {
+    match cause.downcast_ref::<BodyError>()? {
+        BodyError::TooSlow | BodyError::Http1(Error::Refused(Refusal::TimedOut)) => {
+            Some(SendFailure::RequestTimeout)
+        }
+        BodyError::TooLarge => Some(SendFailure::RequestTooLarge),
+        BodyError::Hyper(_) | BodyError::Http1(_) | BodyError::Weft(_) => None,
+    }
 }
 
 fn is_io(error: &hyper::Error) -> bool {
