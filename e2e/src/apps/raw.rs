@@ -2,6 +2,7 @@
 //! server makes of it. Each connection gets one answer, which says that it is the last.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +25,8 @@ pub struct RawApp {
 struct State {
     connections: Mutex<Vec<Connection>>,
     answer: Mutex<Option<Vec<u8>>>,
+    /// Whether it answers before it has the request's body.
+    early: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -37,7 +40,11 @@ impl RawApp {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let state = Arc::new(State { connections: Mutex::default(), answer: Mutex::default() });
+        let state = Arc::new(State {
+            connections: Mutex::default(),
+            answer: Mutex::default(),
+            early: AtomicBool::new(false),
+        });
         let shared = Arc::clone(&state);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -53,6 +60,23 @@ impl RawApp {
     /// Answers every request with these bytes from now on and closes the connection after them.
     pub fn answer_with(&self, bytes: &[u8]) {
         *self.state.answer.lock().unwrap() = Some(bytes.to_vec());
+    }
+
+    /// As [`RawApp::answer_with`], as soon as there is a head.
+    pub fn answer_early(&self, bytes: &[u8]) {
+        self.answer_with(bytes);
+        self.state.early.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until this many requests have come and their connections are closed, and forgets them.
+    pub async fn served(&self, count: usize) {
+        eventually("requests come and end", async || {
+            let mut connections = self.state.connections.lock().unwrap();
+            let all_closed = connections.iter().all(|connection| connection.closed);
+            let asked = connections.iter().filter(|connection| !connection.received.is_empty()).count();
+            (all_closed && asked >= count).then(|| connections.clear())
+        })
+        .await;
     }
 
     /// What has been received, connection by connection, once all connections are closed; forgets it.
@@ -94,7 +118,10 @@ async fn converse(stream: &mut TcpStream, state: &State, index: usize) -> std::i
             let mut connections = state.connections.lock().unwrap();
             let received = &mut connections[index].received;
             received.extend_from_slice(&buffer[..read]);
-            is_whole(received).then(|| received.starts_with(b"HEAD "))
+            let early = state.early.load(Ordering::SeqCst);
+            let enough =
+                if early { received.windows(4).any(|end| end == b"\r\n\r\n") } else { is_whole(received) };
+            enough.then(|| received.starts_with(b"HEAD "))
         };
         let Some(to_head) = to_head.filter(|_| !answered) else { continue };
         answered = true;
@@ -110,12 +137,17 @@ async fn converse(stream: &mut TcpStream, state: &State, index: usize) -> std::i
 
 /// Whether a whole request is there, by the one framing that a proxy may choose.
 fn is_whole(received: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(received).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let Some(end) = received.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+    let (head, body) = received.split_at(end);
+    let body = &body[4..];
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let value = |name: &str| head.split("\r\n").find_map(|line| line.strip_prefix(name)).map(str::trim);
     match (value("transfer-encoding:"), value("content-length:")) {
         (Some(_), _) => {
-            (body.starts_with("0\r\n") || body.contains("\r\n0\r\n")) && body.ends_with("\r\n\r\n")
+            // Trailers may come between the last chunk and the end.
+            let last = &body[body.len().saturating_sub(1024)..];
+            let ends = body.starts_with(b"0\r\n") || last.windows(5).any(|end| end == b"\r\n0\r\n");
+            ends && body.ends_with(b"\r\n\r\n")
         }
         (None, Some(length)) => body.len() >= length.parse().unwrap(),
         (None, None) => true,

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_api::names::{ALPN_H2, ALPN_HTTP1};
 use weft_api::tls::{self, Identity};
 use weft_e2e::apps::raw::RawApp;
 use weft_e2e::mesh::Mesh;
 
-const MANIFESTS: &str = "\
+/// Every kind of service there is here, and a gateway.
+pub(crate) const MANIFESTS: &str = "\
 apiVersion: weft.dev/v1alpha1
 kind: Microservice
 metadata: {name: plain, namespace: shop}
@@ -148,7 +149,7 @@ fn trusting(edge: &CertificateDer<'static>, http2: bool) -> rustls::ClientConfig
 }
 
 /// A Secret with a certificate for the gateway, and that certificate.
-fn certificate() -> (String, CertificateDer<'static>) {
+pub(crate) fn certificate() -> (String, CertificateDer<'static>) {
     let certified = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
     let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
     let secret = format!(
@@ -158,4 +159,25 @@ fn certificate() -> (String, CertificateDer<'static>) {
         encode(certified.signing_key.serialize_pem())
     );
     (secret, certified.cert.der().clone())
+}
+
+/// One request over TLS, and its answer.
+pub(crate) async fn get_tls(stream: TcpStream, edge: &CertificateDer<'static>) -> std::io::Result<String> {
+    let name = ServerName::try_from("shop.example").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(trusting(edge, false)));
+    let mut tls = connector.connect(name, stream).await?;
+    tls.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// What a client of the gateway says first.
+pub(crate) fn client_hello() -> Vec<u8> {
+    let config = Arc::new(trusting(&certificate().1, false));
+    let name = ServerName::try_from("shop.example").unwrap();
+    let mut connection = rustls::ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    hello
 }
