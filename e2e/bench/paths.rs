@@ -1,13 +1,12 @@
 //! The paths that are compared, brought up together and taken down together: fresh for every load, so that memory says
 //! what that load needs.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
@@ -111,6 +110,8 @@ impl Drop for Children {
     }
 }
 
+/// Ports from here on are given to origins and proxies.
+const FIRST_PORT: u16 = 20_000;
 const START: Duration = Duration::from_mins(1);
 const END: Duration = Duration::from_secs(10);
 
@@ -260,17 +261,16 @@ impl Builder<'_> {
     }
 }
 
-/// Ports of loopback that were free a moment ago and that nobody in this process was given before.
+/// Ports of loopback that are free and that nobody in this process was given before. None of those that the system gives
+/// out by itself (from 32768 on, unless set otherwise): between now and when it is used, one of them may be gone.
 pub(crate) fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
-    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().ok().context("nobody panics with it")?;
+    static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
     let mut ports = Vec::new();
-    let mut held = Vec::new();
     while ports.len() < N {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        held.push(listener);
-        if given.insert(address) {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(port < 32_768, "no free ports from {FIRST_PORT} on");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
             ports.push(address);
         }
     }
