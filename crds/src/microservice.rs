@@ -34,7 +34,7 @@ pub use effective::{
 pub use load_balancing::{BalancePolicy, ConsistentHash, HashKey, LoadBalancing};
 pub use mtls::{Mtls, MtlsMode};
 pub use port::{Port, Protocol};
-pub use rate_limit::{RateLimit, RateLimitKey, Scope};
+pub use rate_limit::{Algorithm, Failure, LimitHeaders, RateLimit, RateLimitKey, Scope};
 pub use resilience::{
     Abort, Backoff, CircuitBreaker, Fallback, Fault, FaultAction, Limits, OutlierDetection, Resilience,
     Retries, RetryBudget,

@@ -167,6 +167,27 @@ pub const POSITIVE_DURATION: Rule =
 /// Rules of a time that must be some time.
 pub const POSITIVE: &[Rule] = &[POSITIVE_DURATION];
 
+/// A window has no burst.
+pub const BURST_OF_BUCKET: Rule = rule(
+    "!has(self.burst) || self.algorithm == 'TokenBucket'",
+    "a SlidingWindow has no burst",
+    "remove burst, or write algorithm: TokenBucket",
+);
+/// Redis keeps an entry per request of a window.
+pub const WINDOW_IN_REDIS: Rule = rule(
+    "self.scope != 'Global' || self.algorithm != 'SlidingWindow' || self.requests <= 10000",
+    "Redis keeps every request of a SlidingWindow, at most 10000",
+    "lower requests, or write algorithm: TokenBucket",
+);
+/// What needs no Redis never misses it.
+pub const FAILURE_OF_GLOBAL: Rule = rule(
+    "self.failure == 'Open' || self.scope == 'Global'",
+    "failure is given for a limit that needs no Redis",
+    "remove failure, or write scope: Global",
+);
+/// Rules of `rateLimits[]`.
+pub const RATE_LIMIT: &[Rule] = &[BURST_OF_BUCKET, WINDOW_IN_REDIS, FAILURE_OF_GLOBAL];
+
 /// A hash needs what is hashed, and only a hash does.
 pub const HASH_WITH_POLICY: Rule = rule(
     "has(self.consistentHash) == (self.policy == 'ConsistentHash')",
@@ -240,6 +261,7 @@ pub const ALL: &[&[Rule]] = &[
     CIRCUIT_BREAKER,
     FAULT,
     POSITIVE,
+    RATE_LIMIT,
     LOAD_BALANCING,
     CONSISTENT_HASH,
     MESH_ROOT,

@@ -6,8 +6,9 @@
 use serde_json::{Value, json};
 use weft_crds::mesh::{Identity, OutboundPolicy};
 use weft_crds::microservice::{
-    AccessLog, Authentication, Authorization, BalancePolicy, Effect, MicroserviceSpec, Mtls, MtlsMode,
-    RateLimit, RateLimitKey, Resilience, Scope, Telemetry, TokenPlace, TokenSource, Workload,
+    AccessLog, Algorithm, Authentication, Authorization, BalancePolicy, Effect, Failure, LimitHeaders,
+    MicroserviceSpec, Mtls, MtlsMode, RateLimit, RateLimitKey, Resilience, Scope, Telemetry, TokenPlace,
+    TokenSource, Workload,
 };
 use weft_crds::{Duration, MeshSpec, Microservice, schema};
 
@@ -54,6 +55,8 @@ fn a_rate_limit_counts_each_client_here_for_a_minute() {
     let limit: RateLimit = read(json!({"requests": 100}));
     assert_eq!((limit.per, limit.burst()), (Duration::from_secs(60), 100));
     assert_eq!((limit.key, limit.scope), (RateLimitKey::ClientIp, Scope::Local));
+    assert_eq!((limit.algorithm, limit.failure), (Algorithm::TokenBucket, Failure::Open));
+    assert_eq!(limit.headers, LimitHeaders::Refused);
 }
 
 #[test]

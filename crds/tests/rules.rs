@@ -117,6 +117,21 @@ const SERVICES: &[Case] = &[
     ),
     case(rules::POSITIVE_DURATION, "spec.resilience.fallback.stale", "{resilience: {fallback: {stale: 0s}}}"),
     case(rules::POSITIVE_DURATION, "spec.rateLimits[0].per", "{rateLimits: [{requests: 1, per: 0s}]}"),
+    case(
+        rules::BURST_OF_BUCKET,
+        "spec.rateLimits[0].burst",
+        "{rateLimits: [{requests: 1, algorithm: SlidingWindow, burst: 1}]}",
+    ),
+    case(
+        rules::WINDOW_IN_REDIS,
+        "spec.rateLimits[0].requests",
+        "{rateLimits: [{requests: 10001, algorithm: SlidingWindow, scope: Global}]}",
+    ),
+    case(
+        rules::FAILURE_OF_GLOBAL,
+        "spec.rateLimits[0].failure",
+        "{rateLimits: [{requests: 1, failure: Closed}]}",
+    ),
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {policy: ConsistentHash}}"),
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {consistentHash: {header: a}}}"),
     case(

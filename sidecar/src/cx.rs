@@ -10,6 +10,7 @@ use weft_api::spiffe::SpiffeId;
 
 use crate::policy::jwt::Claims;
 use crate::policy::path::NormalPath;
+use crate::policy::rate_limit::Standing;
 use crate::telemetry::trace::TraceContext;
 
 /// The connection a request came in on.
@@ -60,4 +61,6 @@ pub struct RequestCx {
     pub endpoint: Option<SocketAddr>,
     /// Attempts made.
     pub attempts: u32,
+    /// How the tightest rate limit stands, where the answer is to say so.
+    pub standing: Option<Standing>,
 }

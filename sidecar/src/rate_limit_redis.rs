@@ -1,5 +1,5 @@
 //! Asks Redis about global rate limits. Stands after the local limits on the inbound path, and only where a rule is
-//! global: one round trip for all of a request's limits, within a fixed budget. Without an answer in time each limit
+//! global: one round trip and one script for all of a request's limits, within a fixed budget. Without an answer in time each limit
 //! says itself whether it lets the request through. What is asked and what an answer means is `policy/rate_limit/global`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
+use redis::{Client, Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::policy::rate_limit::global::{GlobalCheck, SCRIPT};
+use crate::policy::rate_limit::global::{ANSWERS, GlobalCheck, SCRIPT};
+use crate::policy::rate_limit::{Standing, tighter};
 use crate::reject::Reject;
 use crate::telemetry::metrics::{GlobalLimit, Metrics};
 
@@ -45,16 +46,16 @@ impl Default for GlobalLimits {
 }
 
 impl GlobalLimits {
-    /// Takes a token from every limit, or says which of them refuses. `url` is the mesh's Redis; without one all limits
-    /// go without answer.
+    /// Counts a request at every limit, or says which of them refuses; then it is counted by none. Says how the tightest
+    /// stands that wants to be told of. `url` is the mesh's Redis; without one all limits go without answer.
     pub async fn check(
         &self,
         url: Option<&str>,
         checks: &[GlobalCheck],
         metrics: &Metrics,
-    ) -> Result<(), Reject> {
+    ) -> Result<Option<Standing>, Reject> {
         let answers = match timeout(BUDGET, self.ask(url, checks)).await {
-            Ok(Ok(answers)) if answers.len() == checks.len() => answers,
+            Ok(Ok(answers)) if answers.len() == ANSWERS * checks.len() => answers,
             Ok(Ok(_)) => return self.without_answer("Redis answers something else", checks, metrics),
             Ok(Err(error)) => return self.without_answer(&error.to_string(), checks, metrics),
             Err(_) => return self.without_answer("no answer in time", checks, metrics),
@@ -62,34 +63,39 @@ impl GlobalLimits {
         if self.failing.swap(false, Ordering::Relaxed) {
             info!("global rate limits are counted again");
         }
-        for (check, wait) in checks.iter().zip(answers) {
-            let verdict = check.verdict(wait);
+        let mut tightest = None;
+        for (check, answer) in checks.iter().zip(answers.as_chunks().0) {
+            let verdict = check.verdict(*answer);
             metrics.global_limit(if verdict.is_ok() { GlobalLimit::Allowed } else { GlobalLimit::Limited });
-            verdict?;
+            tightest = tighter(tightest, verdict?);
         }
-        Ok(())
+        Ok(tightest)
     }
 
     async fn ask(&self, url: Option<&str>, checks: &[GlobalCheck]) -> RedisResult<Vec<i64>> {
         let mut connection = self.connection(url)?;
-        let questions = self.questions(checks);
-        match questions.query_async(&mut connection).await {
+        let question = self.question(checks);
+        match question.query_async(&mut connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 // Redis was started anew and does not know the script yet.
                 self.script.load_async(&mut connection).await?;
-                questions.query_async(&mut connection).await
+                question.query_async(&mut connection).await
             }
             answers => answers,
         }
     }
 
-    fn questions(&self, checks: &[GlobalCheck]) -> Pipeline {
-        let mut pipeline = redis::pipe();
+    fn question(&self, checks: &[GlobalCheck]) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(checks.len());
         for check in checks {
-            let command = pipeline.cmd("EVALSHA").arg(self.script.get_hash()).arg(1).arg(&check.key);
-            command.arg(check.args[0]).arg(check.args[1]);
+            command.arg(check.key());
         }
-        pipeline
+        for check in checks {
+            let (kind, span, most) = check.args();
+            command.arg(kind).arg(span).arg(most);
+        }
+        command
     }
 
     /// The connection to this address; the configuration may have named another one before.
@@ -110,7 +116,12 @@ impl GlobalLimits {
     }
 
     /// Every limit decides for itself; the log hears of an outage once.
-    fn without_answer(&self, why: &str, checks: &[GlobalCheck], metrics: &Metrics) -> Result<(), Reject> {
+    fn without_answer(
+        &self,
+        why: &str,
+        checks: &[GlobalCheck],
+        metrics: &Metrics,
+    ) -> Result<Option<Standing>, Reject> {
         if !self.failing.swap(true, Ordering::Relaxed) {
             warn!(error = why, "Redis cannot be asked for global rate limits");
         }
@@ -120,6 +131,6 @@ impl GlobalLimits {
             metrics.global_limit(open);
             verdict?;
         }
-        Ok(())
+        Ok(None)
     }
 }

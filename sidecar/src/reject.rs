@@ -4,6 +4,8 @@
 
 use http::StatusCode;
 
+use crate::policy::rate_limit::Standing;
+
 /// A refused request: who refused it, why, and by which rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
@@ -15,6 +17,8 @@ pub struct Reject {
     pub detail: Option<Box<str>>,
     /// For rate limits and open breakers: when to come back, in whole seconds (`Retry-After`).
     pub retry_after_secs: Option<u32>,
+    /// For rate limits: how the limit stands, where it is to be told.
+    pub standing: Option<Standing>,
     /// Another status than the reason's: injected faults.
     pub status: Option<StatusCode>,
 }
@@ -22,7 +26,7 @@ pub struct Reject {
 impl Reject {
     /// A refusal for this reason, with nothing else known.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, policy: None, detail: None, retry_after_secs: None, status: None }
+        Self { reason, policy: None, detail: None, retry_after_secs: None, standing: None, status: None }
     }
 
     /// Names the policy or rule that refused.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use weft_api::v1;
+use weft_sidecar::policy::rate_limit::Limit;
 use weft_sidecar::policy::rate_limit::global::GlobalCheck;
 use weft_sidecar::rate_limit_redis::GlobalLimits;
 use weft_sidecar::reject::Reason;
@@ -67,10 +69,24 @@ fn spawn(dir: &TempDir) -> Option<Child> {
         .ok()
 }
 
-/// A bucket of this many tokens that come back once an hour.
-fn check(key: &str, capacity: u64, fail_open: bool) -> GlobalCheck {
-    let hour = 3_600_000_000;
-    GlobalCheck { rule: Arc::from("shop/order/0"), key: key.into(), args: [hour, capacity], fail_open }
+/// One limit, of requests an hour.
+fn limit(key: &str, config: v1::RateLimit) -> GlobalCheck {
+    let config = v1::RateLimit { per_ms: 3_600_000, global: true, name: "shop/order/0".into(), ..config };
+    GlobalCheck::new(&Arc::new(Limit::new(&config).unwrap()), Some(key.as_bytes()))
+}
+
+/// A bucket of this many tokens, of which one comes back in an hour.
+fn check(key: &str, capacity: u32, fail_open: bool) -> GlobalCheck {
+    limit(key, v1::RateLimit { requests: 1, burst: capacity, fail_open, ..Default::default() })
+}
+
+/// A window of this many requests.
+fn window(key: &str, requests: u32) -> GlobalCheck {
+    let algorithm = v1::RateLimitAlgorithm::SlidingWindow.into();
+    limit(
+        key,
+        v1::RateLimit { requests, algorithm, headers: v1::LimitHeaders::All.into(), ..Default::default() },
+    )
 }
 
 fn counted(metrics: &Metrics, result: &str) -> bool {
@@ -120,6 +136,48 @@ async fn tokens_are_shared_by_all_proxies_and_outages_are_survived() {
     redis.start_again().await;
     let fresh = Metrics::new("shop/order");
     until_counted(&one, &redis.url, &fresh).await;
+}
+
+#[tokio::test]
+async fn a_window_is_exact_and_what_one_limit_refuses_no_limit_counts() {
+    let Some(redis) = Redis::start().await else {
+        eprintln!("SKIPPED: redis-server is not installed");
+        return;
+    };
+    let metrics = Metrics::new("shop/order");
+    let (limits, url) = (GlobalLimits::default(), Some(redis.url.as_str()));
+    until_counted(&limits, &redis.url, &metrics).await;
+
+    let both = [window("client", 3), check("client", 2, false)];
+    for left in [2, 1] {
+        let standing = limits.check(url, &both, &metrics).await.unwrap().unwrap();
+        assert_eq!((standing.limit, standing.remaining, standing.reset_secs), (3, left, 3600));
+    }
+    assert!(limits.check(url, &both, &metrics).await.is_err(), "the bucket is empty");
+    let standing = limits.check(url, &both[..1], &metrics).await.unwrap().unwrap();
+    assert_eq!(standing.remaining, 0, "the window has not counted the refusal");
+    let refused = limits.check(url, &both[..1], &metrics).await.unwrap_err();
+    assert!(refused.retry_after_secs.is_some_and(|seconds| seconds > 3590), "{refused:?}");
+    assert_eq!(refused.standing.map(|standing| standing.remaining), Some(0));
+}
+
+#[tokio::test]
+async fn a_window_forgets_each_request_when_its_time_has_passed() {
+    let Some(redis) = Redis::start().await else {
+        eprintln!("SKIPPED: redis-server is not installed");
+        return;
+    };
+    let metrics = Metrics::new("shop/order");
+    let (limits, url) = (GlobalLimits::default(), Some(redis.url.as_str()));
+    until_counted(&limits, &redis.url, &metrics).await;
+    let algorithm = v1::RateLimitAlgorithm::SlidingWindow.into();
+    let config = v1::RateLimit { requests: 1, per_ms: 100, algorithm, ..Default::default() };
+    let short = [GlobalCheck::new(&Arc::new(Limit::new(&config).unwrap()), None)];
+    let first = Instant::now();
+    limits.check(url, &short, &metrics).await.unwrap();
+    let again = async { while limits.check(url, &short, &metrics).await.is_err() {} };
+    timeout(DEADLINE, again).await.expect("the window never opens again");
+    assert!(first.elapsed() > Duration::from_millis(90), "{:?}", first.elapsed());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! How many requests a service takes, and whose are counted together.
 //!
-//! A limit is a token bucket: `requests` tokens come back evenly over `per`, and `burst` of them fit in.
+//! A limit is a token bucket (`requests` tokens come back evenly over `per`, and `burst` of them fit in) or a sliding
+//! window (`requests` in any `per`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::{defaults, rules};
 /// A limit on requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::cel(rules::RATE_LIMIT)))]
 pub struct RateLimit {
     /// Requests that one key may make in `per`. 1 to 10000000. Example: `100`.
     #[schemars(range(min = 1, max = 10_000_000))]
@@ -26,7 +28,15 @@ pub struct RateLimit {
     #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::POSITIVE)))]
     pub per: Duration,
 
-    /// Requests that may come at once after a rest. 1 to 10000000. Default: the same as `requests`. Example: `20`.
+    /// How requests are counted. `TokenBucket`: tokens come back evenly, and up to `burst` wait to be used.
+    /// `SlidingWindow`: no more than `requests` in any span as long as `per`; `Local` that is kept as two counters, which
+    /// take the span before as even, `Global` as one entry per request, so there are at most 10000 `requests` then.
+    /// Default: `TokenBucket`. Example: `SlidingWindow`.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+
+    /// Requests that may come at once after a rest, for `TokenBucket` only. 1 to 10000000. Default: the same as
+    /// `requests`. Example: `20`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub burst: Option<u32>,
@@ -40,6 +50,18 @@ pub struct RateLimit {
     #[serde(default)]
     pub scope: Scope,
 
+    /// What becomes of requests while Redis does not answer: `Open` lets them through, `Closed` refuses them. For
+    /// `Global` only. Default: `Open`. Example: `Closed`.
+    #[serde(default)]
+    pub failure: Failure,
+
+    /// Which answers carry `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (in seconds): those of this
+    /// limit's refusals (`Refused`, which carry `Retry-After` in any case), those of the requests it lets through too
+    /// (`All`), or none (`None`). Of several limits the one with the least remaining speaks. Default: `Refused`.
+    /// Example: `All`.
+    #[serde(default)]
+    pub headers: LimitHeaders,
+
     /// Which requests count. Others are neither counted nor limited. Default: all.
     /// Example: `{methods: [POST], paths: ["/orders*"]}`.
     #[serde(default, skip_serializing_if = "RuleTo::is_empty")]
@@ -51,6 +73,38 @@ impl RateLimit {
     pub fn burst(&self) -> u32 {
         self.burst.unwrap_or(self.requests)
     }
+}
+
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Algorithm {
+    /// Tokens that come back evenly.
+    #[default]
+    TokenBucket,
+    /// Requests in any span as long as the period.
+    SlidingWindow,
+}
+
+/// What becomes of requests while Redis does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Failure {
+    /// They pass.
+    #[default]
+    Open,
+    /// They are refused.
+    Closed,
+}
+
+/// Which answers say how much of a limit is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum LimitHeaders {
+    /// None.
+    None,
+    /// Refusals.
+    #[default]
+    Refused,
+    /// All answers.
+    All,
 }
 
 /// Where requests are counted.

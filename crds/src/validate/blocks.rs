@@ -10,8 +10,8 @@ use crate::duration::Duration;
 use crate::field_path::FieldPath;
 use crate::mesh::{Identity, MeshSpec};
 use crate::microservice::{
-    Authentication, Authorization, BalancePolicy, CircuitBreaker, Fault, JwtProvider, LoadBalancing,
-    MicroserviceSpec, Resilience, Retries, Workload,
+    Algorithm, Authentication, Authorization, BalancePolicy, CircuitBreaker, Failure, Fault, JwtProvider,
+    LoadBalancing, MicroserviceSpec, RateLimit, Resilience, Retries, Scope, Workload,
 };
 use crate::rules;
 
@@ -30,6 +30,9 @@ pub(super) fn microservice(spec: &MicroserviceSpec, at: &FieldPath, broken: &mut
     }
     if let Some(block) = &spec.resilience {
         resilience(block, &at.field("resilience"), broken);
+    }
+    for (index, limit) in spec.rate_limits.iter().enumerate() {
+        rate_limit(limit, &at.field("rateLimits").index(index), broken);
     }
     if let Some(block) = &spec.load_balancing {
         load_balancing(block, &at.field("loadBalancing"), broken);
@@ -137,6 +140,15 @@ fn retries(block: &Retries, at: &FieldPath, broken: &mut Broken) {
 fn circuit_breaker(block: &CircuitBreaker, at: &FieldPath, broken: &mut Broken) {
     let ratio = block.failure_ratio.is_none_or(|ratio| ratio > 0.0);
     broken.unless(ratio, &rules::FAILURE_RATIO, &at.field("failureRatio"));
+}
+
+fn rate_limit(limit: &RateLimit, at: &FieldPath, broken: &mut Broken) {
+    let (window, global) = (limit.algorithm == Algorithm::SlidingWindow, limit.scope == Scope::Global);
+    broken.unless(!window || limit.burst.is_none(), &rules::BURST_OF_BUCKET, &at.field("burst"));
+    let fits = !window || !global || limit.requests <= 10_000;
+    broken.unless(fits, &rules::WINDOW_IN_REDIS, &at.field("requests"));
+    let failure = global || limit.failure == Failure::Open;
+    broken.unless(failure, &rules::FAILURE_OF_GLOBAL, &at.field("failure"));
 }
 
 fn load_balancing(block: &LoadBalancing, at: &FieldPath, broken: &mut Broken) {

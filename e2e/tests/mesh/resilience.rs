@@ -199,11 +199,26 @@ async fn a_rate_limit_refuses_with_429_and_says_when_to_come_back() {
         if answer.status == 429 {
             assert_eq!(answer.reason(), "rate-limited");
             assert!(!answer.header("retry-after").is_empty());
+            assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")), ("5", "0"));
             refused += 1;
         }
     }
     assert!((10..=15).contains(&refused), "{refused} of 20 refused");
     assert_eq!(call("b").await.status, 200, "another client has a bucket of its own");
+}
+
+#[tokio::test]
+async fn every_answer_tells_what_is_left_of_a_window_that_says_so() {
+    let spec = "  rateLimits: [{requests: 3, per: 1h, algorithm: SlidingWindow, headers: All}]";
+    let (mesh, _app) = order_and_product(spec).await;
+    let mut left = Vec::new();
+    for _ in 0..4 {
+        let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
+        assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-reset")), ("3", "3600"));
+        left.push((answer.status.as_u16(), answer.header("ratelimit-remaining").to_owned()));
+    }
+    let expected = [(200, "2"), (200, "1"), (200, "0"), (429, "0")];
+    assert_eq!(left, expected.map(|(status, left)| (status, left.to_owned())));
 }
 
 #[tokio::test]

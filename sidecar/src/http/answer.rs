@@ -6,11 +6,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use weft_api::names::{HEADER_REASON, HEADER_REQUEST_ID};
 
 use super::body::Body;
+use crate::policy::rate_limit::Standing;
 use crate::reject::{Reason, Reject};
 
 const REASON: HeaderName = HeaderName::from_static(HEADER_REASON);
 const REQUEST_ID: HeaderName = HeaderName::from_static(HEADER_REQUEST_ID);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// To whom the answer goes.
@@ -37,6 +41,9 @@ pub fn refuse(reject: &Reject, asker: Asker<'_>) -> Response<Body> {
     if let Some(seconds) = reject.retry_after_secs {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(standing) = reject.standing {
+        put_standing(headers, standing);
+    }
     if let Some(challenge) = reason.challenge() {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
@@ -53,6 +60,17 @@ pub fn put_request_id(headers: &mut HeaderMap, id: &str) {
     {
         headers.insert(REQUEST_ID, id);
     }
+}
+
+/// Says how a rate limit stands, in the three headers that clients commonly read
+/// (draft-ietf-httpapi-ratelimit-headers, up to version 07). An application's own stay as they are.
+pub fn put_standing(headers: &mut HeaderMap, standing: Standing) {
+    if headers.contains_key(&RATE_LIMIT) || headers.contains_key(&RATE_REMAINING) {
+        return;
+    }
+    headers.insert(RATE_LIMIT, HeaderValue::from(standing.limit));
+    headers.insert(RATE_REMAINING, HeaderValue::from(standing.remaining));
+    headers.insert(RATE_RESET, HeaderValue::from(standing.reset_secs));
 }
 
 fn plain(reason: Reason) -> Response<Body> {

@@ -1,6 +1,7 @@
 //! What an inbound request or connection must pass, one function per step: mutual TLS, token, authorization, rate
 //! limits. Each calls its policy and acts on what it decides.
 
+use http::Response;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use tokio::time::Instant;
@@ -9,8 +10,11 @@ use tracing::info;
 use super::Peer;
 use crate::config::snapshot::{InboundConfig, Snapshot};
 use crate::cx::{ConnCx, RequestCx};
+use crate::http::answer::put_standing;
+use crate::http::body::Body;
 use crate::net::worker::Worker;
 use crate::policy::authz::Decision;
+use crate::policy::rate_limit::tighter;
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
 use crate::telemetry::clock::unix_now;
@@ -51,10 +55,10 @@ pub async fn rate(
     worker: &Worker,
     config: &Snapshot,
     inbound: &InboundConfig,
-    cx: &RequestCx,
+    cx: &mut RequestCx,
     request: &Parts,
 ) -> Result<(), Reject> {
-    inbound.rate_limits.check(cx, &request.headers, Instant::now())?;
+    cx.standing = inbound.rate_limits.check(cx, &request.headers, Instant::now())?;
     if !inbound.rate_limits.has_global() {
         return Ok(());
     }
@@ -64,7 +68,17 @@ pub async fn rate(
     }
     let redis = config.proxy.redis_url.as_deref();
     // Most services have none, so it is not to make every request's future larger.
-    Box::pin(worker.shared.global_limits.check(redis, &checks, &worker.shared.telemetry.metrics)).await
+    let metrics = &worker.shared.telemetry.metrics;
+    let standing = Box::pin(worker.shared.global_limits.check(redis, &checks, metrics)).await?;
+    cx.standing = tighter(cx.standing, standing);
+    Ok(())
+}
+
+/// Tells how the tightest limit stands, where it is to be told.
+pub fn tell_rate(cx: &RequestCx, answer: &mut Response<Body>) {
+    if let Some(standing) = cx.standing {
+        put_standing(answer.headers_mut(), standing);
+    }
 }
 
 fn decided(worker: &Worker, decision: Decision, conn: &ConnCx) -> Result<(), Reject> {

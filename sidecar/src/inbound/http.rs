@@ -57,5 +57,7 @@ async fn steps(
     checks::authorization(to.worker, to.inbound, cx, &request.parts)?;
     checks::rate(to.worker, to.config, to.inbound, cx, &request.parts).await?;
     let slot = to.inbound.limits.request()?;
-    app::send(to.worker, &to.peer.port, cx, (request, body), slot).await
+    let mut answer = app::send(to.worker, &to.peer.port, cx, (request, body), slot).await?;
+    checks::tell_rate(cx, &mut answer);
+    Ok(answer)
 }

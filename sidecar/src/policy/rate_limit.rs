@@ -1,11 +1,13 @@
-//! Rate limits: token buckets, one per rule or one per client, identity, claim or header value. Stands last on the
-//! inbound path before the application. Local limits are decided here; of global ones this says what to ask Redis
-//! (`global.rs`), asking is the path's work.
+//! Rate limits: token buckets or sliding windows, one per rule or one per client, identity, claim or header value.
+//! Stands last on the inbound path before the application. Local limits are decided here; of global ones this says what
+//! to ask Redis (`global.rs`), asking is the path's work.
 //!
-//! A bucket is one number, the time at which it will be full again (GCRA), so taking a token is one comparison.
+//! A bucket is one number, the time at which it will be full again (GCRA), so taking a token is one comparison. A window
+//! is two counts (`window.rs`).
 
-mod buckets;
+mod counts;
 pub mod global;
+mod window;
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weft_api::v1;
 
-use self::buckets::Buckets;
+use self::counts::Counts;
 use self::global::GlobalCheck;
 use super::ConfigError;
 use super::pattern::header_name;
@@ -32,20 +34,24 @@ pub struct RateLimits {
 
 #[derive(Debug)]
 struct Rule {
-    name: Arc<str>,
+    limit: Arc<Limit>,
     to: Box<[RequestMatch]>,
     key: Key,
-    rate: Rate,
-    scope: Scope,
+    /// None: counted in Redis.
+    local: Option<Arc<Counts>>,
 }
 
+/// One limit: its name, how many, and what answers say of it.
 #[derive(Debug)]
-enum Scope {
-    Local(Arc<Buckets>),
-    Global { fail_open: bool },
+pub struct Limit {
+    name: Arc<str>,
+    rate: Rate,
+    tell: Tell,
+    /// Whether requests pass while Redis does not answer.
+    fail_open: bool,
 }
 
-/// What has a bucket of its own.
+/// What has a count of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Key {
     Rule,
@@ -55,35 +61,70 @@ enum Key {
     Header(HeaderName),
 }
 
-/// How fast tokens come back and how many fit in.
+/// How many requests; times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rate {
-    /// Nanoseconds per token.
-    step: u64,
-    capacity: u32,
+enum Rate {
+    /// A token comes back every `step`, and so many fit in.
+    Bucket { step: u64, capacity: u32 },
+    /// So many in any `span`.
+    Window { span: u64, most: u32 },
+}
+
+/// Which answers tell how the limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tell {
+    Nobody,
+    Refused,
+    All,
+}
+
+/// How a limit stands after a request: told in `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests that fit in.
+    pub limit: u32,
+    /// How many more fit in now.
+    pub remaining: u32,
+    /// Whole seconds until nothing of it is used any more.
+    pub reset_secs: u32,
+}
+
+/// What counting one request came to; times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// How long until there is room; 0: there was.
+    wait: u64,
+    left: u32,
+    reset: u64,
 }
 
 impl RateLimits {
-    /// Compiles the wire form. Local limits that `previous` has with the same name, rate and key keep their buckets.
+    /// Compiles the wire form. Local limits that `previous` has with the same name, rate and key keep their counts.
     pub fn new(config: &[v1::RateLimit], previous: Option<&Self>, now: Instant) -> Result<Self, ConfigError> {
         let rules: Box<[_]> =
             config.iter().map(|limit| Rule::new(limit, previous, now)).collect::<Result<_, _>>()?;
-        let has_global = rules.iter().any(|rule| matches!(rule.scope, Scope::Global { .. }));
+        let has_global = rules.iter().any(|rule| rule.local.is_none());
         Ok(Self { rules, has_global })
     }
 
-    /// Takes a token from every local limit that the request falls under.
-    pub fn check(&self, cx: &RequestCx, headers: &HeaderMap, now: Instant) -> Result<(), Reject> {
+    /// Counts the request at every local limit that it falls under. Says how the tightest of them stands that wants to
+    /// be told of.
+    pub fn check(
+        &self,
+        cx: &RequestCx,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<Option<Standing>, Reject> {
+        let mut tightest = None;
         for rule in &self.rules {
-            if let Scope::Local(buckets) = &rule.scope
+            if let Some(counts) = &rule.local
                 && any_or_all(&rule.to, cx)
             {
-                rule.key
-                    .with_value(cx, headers, |value| buckets.take(rule.rate, value, now))
-                    .map_err(|nanos| refuse(&rule.name, nanos))?;
+                let count = rule.key.with_value(cx, headers, |value| counts.take(value, now));
+                tightest = tighter(tightest, rule.limit.verdict(count)?);
             }
         }
-        Ok(())
+        Ok(tightest)
     }
 
     /// Whether Redis must be asked for some requests.
@@ -93,52 +134,77 @@ impl RateLimits {
 
     /// What to ask Redis about this request.
     pub fn global_checks(&self, cx: &RequestCx, headers: &HeaderMap) -> Vec<GlobalCheck> {
-        let check = |rule: &Rule| match rule.scope {
-            Scope::Global { fail_open } if any_or_all(&rule.to, cx) => {
-                Some(rule.key.with_value(cx, headers, |value| GlobalCheck::new(rule, fail_open, value)))
-            }
-            _ => None,
-        };
-        self.rules.iter().filter_map(check).collect()
+        let global = self.rules.iter().filter(|rule| rule.local.is_none() && any_or_all(&rule.to, cx));
+        global
+            .map(|rule| rule.key.with_value(cx, headers, |value| GlobalCheck::new(&rule.limit, value)))
+            .collect()
+    }
+}
+
+/// Of two limits the one that has less left.
+pub fn tighter(one: Option<Standing>, other: Option<Standing>) -> Option<Standing> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.remaining < one.remaining { other } else { one }),
+        (one, other) => one.or(other),
     }
 }
 
 impl Rule {
     fn new(config: &v1::RateLimit, previous: Option<&RateLimits>, now: Instant) -> Result<Self, ConfigError> {
-        let rate = Rate::new(config)?;
+        let limit = Arc::new(Limit::new(config)?);
         let key = Key::new(config.key.as_ref())?;
-        let same = |rule: &&Rule| *rule.name == *config.name && rule.rate == rate && rule.key == key;
-        let kept = previous.and_then(|p| p.rules.iter().find(same)).and_then(|rule| match &rule.scope {
-            Scope::Local(buckets) => Some(Arc::clone(buckets)),
-            Scope::Global { .. } => None,
-        });
-        let scope = if config.global {
-            Scope::Global { fail_open: config.fail_open }
-        } else {
-            Scope::Local(kept.unwrap_or_else(|| Arc::new(Buckets::new(now))))
+        let same =
+            |rule: &&Rule| rule.limit.name == limit.name && rule.limit.rate == limit.rate && rule.key == key;
+        let kept = previous.and_then(|p| p.rules.iter().find(same)).and_then(|rule| rule.local.clone());
+        let local = (!config.global).then(|| kept.unwrap_or_else(|| Arc::new(Counts::new(limit.rate, now))));
+        Ok(Self { limit, to: RequestMatch::all(&config.to)?, key, local })
+    }
+}
+
+impl Limit {
+    /// Compiles the wire form.
+    pub fn new(config: &v1::RateLimit) -> Result<Self, ConfigError> {
+        let tell = match config.headers() {
+            v1::LimitHeaders::None => Tell::Nobody,
+            v1::LimitHeaders::Unspecified | v1::LimitHeaders::Refused => Tell::Refused,
+            v1::LimitHeaders::All => Tell::All,
         };
-        Ok(Self { name: config.name.as_str().into(), to: RequestMatch::all(&config.to)?, key, rate, scope })
+        let name = config.name.as_str().into();
+        Ok(Self { name, rate: Rate::new(config)?, tell, fail_open: config.fail_open })
+    }
+
+    fn verdict(&self, count: Count) -> Result<Option<Standing>, Reject> {
+        let (Rate::Bucket { capacity: limit, .. } | Rate::Window { most: limit, .. }) = self.rate;
+        let standing = Standing { limit, remaining: count.left, reset_secs: seconds(count.reset) };
+        match count.wait {
+            0 => Ok((self.tell == Tell::All).then_some(standing)),
+            wait => {
+                let reject =
+                    Reject::new(Reason::RateLimited).by(&*self.name).retry_after(seconds(wait).max(1));
+                Err(Reject { standing: (self.tell != Tell::Nobody).then_some(standing), ..reject })
+            }
+        }
     }
 }
 
 impl Rate {
     fn new(config: &v1::RateLimit) -> Result<Self, ConfigError> {
-        let requests = u64::from(config.requests);
-        let step = config.per_ms.saturating_mul(1_000_000).checked_div(requests).unwrap_or_default();
+        let (requests, span) = (config.requests, config.per_ms.saturating_mul(1_000_000));
+        let step = span.checked_div(requests.into()).unwrap_or_default();
         if step == 0 {
-            let value = format!("{} per {} ms", config.requests, config.per_ms);
+            let value = format!("{requests} per {} ms", config.per_ms);
             return Err(ConfigError::invalid(
                 "rateLimits[]",
                 value,
                 "write at least 1 request, in at least 1 ms",
             ));
         }
-        Ok(Self { step, capacity: if config.burst > 0 { config.burst } else { config.requests } })
-    }
-
-    /// Nanoseconds in which an empty bucket is full.
-    fn room(self) -> u64 {
-        self.step.saturating_mul(u64::from(self.capacity))
+        Ok(match config.algorithm() {
+            v1::RateLimitAlgorithm::SlidingWindow => Self::Window { span, most: requests },
+            v1::RateLimitAlgorithm::Unspecified | v1::RateLimitAlgorithm::TokenBucket => {
+                Self::Bucket { step, capacity: if config.burst > 0 { config.burst } else { requests } }
+            }
+        })
     }
 }
 
@@ -154,7 +220,7 @@ impl Key {
         })
     }
 
-    /// Calls `then` with the value that has the bucket; none where all requests share one. A request without the claim,
+    /// Calls `then` with the value that is counted by itself; none where all requests share one. A request without the claim,
     /// header or identity is counted by its address, so that leaving it out is no way around the limit.
     fn with_value<T>(&self, cx: &RequestCx, headers: &HeaderMap, then: impl FnOnce(Option<&[u8]>) -> T) -> T {
         let number;
@@ -181,9 +247,9 @@ impl Key {
     }
 }
 
-fn refuse(rule: &str, nanos: u64) -> Reject {
-    let seconds = u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
-    Reject::new(Reason::RateLimited).by(rule).retry_after(seconds)
+/// Whole seconds that are no shorter.
+fn seconds(nanos: u64) -> u32 {
+    u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! Limits on connections are the callers' (see `destination`), so none are compiled here.
 
 use weft_api::v1;
-use weft_crds::microservice::{Microservice, MtlsMode, Port, RateLimit, RateLimitKey, Scope};
+use weft_crds::microservice::{
+    Algorithm, Failure, LimitHeaders, Microservice, MtlsMode, Port, RateLimit, RateLimitKey, Scope,
+};
 
 use super::resource::Body;
 use super::{authentication, authorization, proxy};
@@ -81,7 +83,18 @@ fn rate_limit(
         // Without a Redis each instance counts by itself, which is better than not at all.
         global: limit.scope == Scope::Global && !world.redis_url().is_empty(),
         to: authorization::request(service, &limit.to).into_iter().collect(),
-        fail_open: limit.scope == Scope::Global,
+        fail_open: limit.scope == Scope::Global && limit.failure == Failure::Open,
+        algorithm: match limit.algorithm {
+            Algorithm::TokenBucket => v1::RateLimitAlgorithm::TokenBucket,
+            Algorithm::SlidingWindow => v1::RateLimitAlgorithm::SlidingWindow,
+        }
+        .into(),
+        headers: match limit.headers {
+            LimitHeaders::None => v1::LimitHeaders::None,
+            LimitHeaders::Refused => v1::LimitHeaders::Refused,
+            LimitHeaders::All => v1::LimitHeaders::All,
+        }
+        .into(),
     }
 }
 

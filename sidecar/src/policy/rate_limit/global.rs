@@ -1,46 +1,73 @@
-//! Global rate limits: what to ask Redis and what its answer means. The same token bucket as locally, kept by a script
-//! that Redis runs as one step and on its own clock, so all proxies count together; one small key per bucket that
-//! vanishes when it is full. (A sorted set per window would keep one entry per request for the same answer.)
+//! Global rate limits: what to ask Redis and what its answer means. A token bucket is one small key that vanishes when
+//! the bucket is full, a sliding window a sorted set with an entry per request. One script, which Redis runs as one step
+//! and on its own clock, decides about all limits of a request: all proxies count together, and what one limit refuses
+//! is counted by none.
 
 use std::sync::Arc;
 
-use super::{Rule, refuse};
-use crate::reject::Reject;
+use super::{Count, Limit, Rate, Standing};
+use crate::reject::{Reason, Reject};
 
-/// The script: `KEYS[1]` the bucket, `ARGV[1]` microseconds per token, `ARGV[2]` capacity. Answers 0 if a token was
-/// taken, else the milliseconds until there is one.
+/// The script: `KEYS` one per limit, `ARGV` three per limit: `bucket` or `window`, microseconds per token or of the
+/// window, and how many fit in. Answers three numbers per limit: milliseconds until there is room (0: there is), how
+/// many are left, and milliseconds until all are.
 pub const SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local step = tonumber(ARGV[1])
-local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + step
-local wait = full - now - step * tonumber(ARGV[2])
-if wait > 0 then
-  return math.ceil(wait / 1000)
+local stamp = string.format('%.0f', now)
+local answer, found, pass = {}, {}, true
+for i, key in ipairs(KEYS) do
+  local span, most = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local wait, left, reset
+  if ARGV[3 * i - 2] == 'window' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now - span))
+    local used = redis.call('ZCARD', key)
+    found[i] = used
+    wait, left, reset = 0, most - used - 1, span
+    if used >= most then
+      local oldest = redis.call('ZRANGE', key, used - most, used - most, 'WITHSCORES')
+      wait = math.max(tonumber(oldest[2]) + span - now, 1)
+    end
+  else
+    local full = math.max(tonumber(redis.call('GET', key) or now), now) + span
+    found[i] = full
+    wait, reset = full - now - span * most, full - now
+    left = math.floor(-wait / span)
+    if wait > 0 then reset = reset - span end
+  end
+  if wait > 0 then pass, left = false, 0 end
+  answer[3 * i - 2] = math.ceil(math.max(wait, 0) / 1000)
+  answer[3 * i - 1] = left
+  answer[3 * i] = math.ceil(reset / 1000)
 end
-redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
-return 0
+if not pass then return answer end
+for i, key in ipairs(KEYS) do
+  if ARGV[3 * i - 2] == 'window' then
+    redis.call('ZADD', key, stamp, stamp .. '-' .. found[i])
+    redis.call('PEXPIRE', key, math.ceil(tonumber(ARGV[3 * i - 1]) / 1000))
+  else
+    redis.call('SET', key, string.format('%.0f', found[i]), 'PX', math.ceil((found[i] - now) / 1000))
+  end
+end
+return answer
 ";
 
+/// Numbers in the answer for each limit.
+pub const ANSWERS: usize = 3;
 /// Longest part of a value that stands in a key as it is.
 const MAX_VALUE: usize = 128;
 
 /// One question to Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GlobalCheck {
-    /// Name of the limit.
-    pub rule: Arc<str>,
-    /// `KEYS[1]`.
-    pub key: Vec<u8>,
-    /// `ARGV`.
-    pub args: [u64; 2],
-    /// Whether the request passes when Redis cannot be reached.
-    pub fail_open: bool,
+    limit: Arc<Limit>,
+    key: Vec<u8>,
 }
 
 impl GlobalCheck {
-    pub(super) fn new(rule: &Rule, fail_open: bool, value: Option<&[u8]>) -> Self {
-        let mut key = format!("weft:limit:{}", rule.name).into_bytes();
+    /// Asks about the requests of this value of the limit's key; none where all count together.
+    pub fn new(limit: &Arc<Limit>, value: Option<&[u8]>) -> Self {
+        let mut key = format!("weft:{}:{}", kind(limit.rate), limit.name).into_bytes();
         if let Some(value) = value {
             key.push(b':');
             key.extend_from_slice(value.get(..MAX_VALUE).unwrap_or(value));
@@ -49,23 +76,44 @@ impl GlobalCheck {
                 key.extend_from_slice(format!(":{}:{rest:016x}", value.len()).as_bytes());
             }
         }
-        let args = [(rule.rate.step / 1000).max(1), u64::from(rule.rate.capacity)];
-        Self { rule: Arc::clone(&rule.name), key, args, fail_open }
+        Self { limit: Arc::clone(limit), key }
     }
 
-    /// What the script's answer means.
-    pub fn verdict(&self, wait_millis: i64) -> Result<(), Reject> {
-        match u64::try_from(wait_millis) {
-            Ok(0) | Err(_) => Ok(()),
-            Ok(wait) => Err(refuse(&self.rule, wait.saturating_mul(1_000_000))),
-        }
+    /// Its `KEYS`.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Its `ARGV`.
+    pub fn args(&self) -> (&'static str, u64, u32) {
+        let (span, most) = match self.limit.rate {
+            Rate::Bucket { step, capacity } => (step, capacity),
+            Rate::Window { span, most } => (span, most),
+        };
+        (kind(self.limit.rate), (span / 1000).max(1), most)
+    }
+
+    /// What its part of the script's answer means.
+    pub fn verdict(&self, answer: [i64; ANSWERS]) -> Result<Option<Standing>, Reject> {
+        let [wait, left, reset] = answer.map(|number| u64::try_from(number).unwrap_or_default());
+        let nanos = |millis: u64| millis.saturating_mul(1_000_000);
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        self.limit.verdict(Count { wait: nanos(wait), left, reset: nanos(reset) })
     }
 
     /// What it means that Redis gave none.
     pub fn without_answer(&self) -> Result<(), Reject> {
-        if self.fail_open {
+        if self.limit.fail_open {
             return Ok(());
         }
-        Err(refuse(&self.rule, 1).because("the counter cannot be reached"))
+        let reject = Reject::new(Reason::RateLimited).by(&*self.limit.name).retry_after(1);
+        Err(reject.because("the counter cannot be reached"))
+    }
+}
+
+const fn kind(rate: Rate) -> &'static str {
+    match rate {
+        Rate::Bucket { .. } => "bucket",
+        Rate::Window { .. } => "window",
     }
 }

@@ -14,6 +14,11 @@ fn limit(requests: u32, per_ms: u64, burst: u32, key: Option<Wire>) -> v1::RateL
     v1::RateLimit { requests, per_ms, burst, key, name: "limit".into(), ..Default::default() }
 }
 
+fn window(requests: u32, per_ms: u64) -> v1::RateLimit {
+    let algorithm = v1::RateLimitAlgorithm::SlidingWindow.into();
+    v1::RateLimit { algorithm, ..limit(requests, per_ms, 0, None) }
+}
+
 fn limits(config: v1::RateLimit, now: Instant) -> RateLimits {
     RateLimits::new(&[config], None, now).unwrap()
 }
@@ -114,6 +119,8 @@ fn buckets_survive_an_update_of_the_configuration() {
     assert_eq!(passed(&same, now), 0);
     let other = RateLimits::new(&[limit(2, 60_000, 2, None)], Some(&old), now).unwrap();
     assert_eq!(passed(&other, now), 2);
+    let counted_otherwise = RateLimits::new(&[window(1, 60_000)], Some(&old), now).unwrap();
+    assert_eq!(passed(&counted_otherwise, now), 1);
 }
 
 #[test]
@@ -128,8 +135,12 @@ fn more_keys_than_places_neither_grow_nor_block() {
 #[test]
 fn threads_together_get_no_more_than_the_bucket_holds() {
     let now = Instant::now();
-    for key in [None, Some(Wire::ClientIp(true))] {
-        let limits = limits(limit(1000, 60_000, 0, key), now);
+    let key = v1::RateLimitKey { key: Some(Wire::ClientIp(true)) };
+    let bucket = limit(1000, 60_000, 0, None);
+    let windowed = window(1000, 60_000);
+    let with_key = |limit: &v1::RateLimit| v1::RateLimit { key: Some(key.clone()), ..limit.clone() };
+    for config in [with_key(&bucket), bucket, with_key(&windowed), windowed] {
+        let limits = limits(config, now);
         let count = || passed(&limits, now);
         let total: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
@@ -149,12 +160,62 @@ fn a_global_limit_asks_redis_and_reads_its_answer() {
     assert!(limits.check(&cx(), &HeaderMap::new(), now).is_ok(), "nothing is decided locally");
     let checks = limits.global_checks(&cx(), &fixture::headers(&[("x-user", "ada")]));
     let [check] = &checks[..] else { panic!("one limit, one question") };
-    assert_eq!((&check.key[..], check.args), (&b"weft:limit:limit:ada"[..], [600_000, 20]));
-    assert!(check.verdict(0).is_ok());
-    assert_eq!(check.verdict(1500).unwrap_err().retry_after_secs, Some(2));
+    assert_eq!((check.key(), check.args()), (&b"weft:bucket:limit:ada"[..], ("bucket", 600_000, 20)));
+    assert_eq!(check.verdict([0, 7, 900]), Ok(None), "nobody asked to be told");
+    assert_eq!(check.verdict([1500, 0, 60_000]).unwrap_err().retry_after_secs, Some(2));
     assert!(check.without_answer().is_err());
     let long = limits.global_checks(&cx(), &fixture::headers(&[("x-user", &"u".repeat(5000))]));
-    assert!(long[0].key.len() < 200);
+    assert!(long[0].key().len() < 200);
+}
+
+#[test]
+fn a_global_window_asks_redis_for_a_window() {
+    let config = v1::RateLimit { global: true, fail_open: true, ..window(100, 60_000) };
+    let checks = limits(config, Instant::now()).global_checks(&cx(), &HeaderMap::new());
+    let [check] = &checks[..] else { panic!("one limit, one question") };
+    assert_eq!((check.key(), check.args()), (&b"weft:window:limit"[..], ("window", 60_000_000, 100)));
+    assert!(check.without_answer().is_ok());
+}
+
+#[test]
+fn a_window_holds_for_every_span_and_says_when_there_is_room() {
+    let now = Instant::now();
+    for key in [None, Some(Wire::ClientIp(true))] {
+        let key = key.map(|key| v1::RateLimitKey { key: Some(key) });
+        let limits = limits(v1::RateLimit { key, ..window(100, 60_000) }, now);
+        assert_eq!(passed(&limits, now), 100);
+        assert_eq!(passed(&limits, now + Duration::from_secs(59)), 0);
+        assert_eq!(passed(&limits, now + Duration::from_secs(90)), 50);
+        let refused = limits.check(&cx(), &HeaderMap::new(), now + Duration::from_secs(90)).unwrap_err();
+        assert_eq!(refused.retry_after_secs, Some(1));
+    }
+}
+
+#[test]
+fn answers_tell_of_the_tightest_limit_that_wants_to_be_told_of() {
+    let now = Instant::now();
+    let all = |requests: u32| v1::RateLimit {
+        headers: v1::LimitHeaders::All.into(),
+        name: requests.to_string(),
+        ..limit(requests, 60_000, 0, None)
+    };
+    let limits = RateLimits::new(&[all(60), all(10), limit(1000, 60_000, 0, None)], None, now).unwrap();
+    let check = || limits.check(&cx(), &HeaderMap::new(), now);
+    assert_eq!(check(), Ok(Some(Standing { limit: 10, remaining: 9, reset_secs: 6 })));
+    (0..9).for_each(|_| drop(check()));
+    let refused = check().unwrap_err();
+    assert_eq!(refused.standing, Some(Standing { limit: 10, remaining: 0, reset_secs: 60 }));
+    assert_eq!(refused.retry_after_secs, Some(6));
+}
+
+#[test]
+fn a_limit_may_be_kept_from_all_answers() {
+    let now = Instant::now();
+    let headers = v1::LimitHeaders::None.into();
+    let limits = limits(v1::RateLimit { headers, ..limit(1, 60_000, 0, None) }, now);
+    let check = || limits.check(&cx(), &HeaderMap::new(), now);
+    assert_eq!(check(), Ok(None));
+    assert_eq!(check().unwrap_err().standing, None);
 }
 
 #[test]
