@@ -77,6 +77,8 @@ pub const OUTLIER_CONSECUTIVE_FAILURES: u32 = 5;
 pub const OUTLIER_EJECT: Duration = Duration::from_secs(30);
 /// Most endpoints that may be ejected at once, in percent.
 pub const OUTLIER_MAX_EJECTED_PERCENT: u8 = 50;
+/// Share of endpoints in use, in percent, below which ejected ones are used too.
+pub const OUTLIER_PANIC_PERCENT: u8 = 0;
 
 /// Connections from one sidecar to a service.
 pub const LIMIT_CONNECTIONS: u32 = 1024;

@@ -31,7 +31,7 @@ pub use authorization::{Authorization, AuthorizationRule, Effect, RuleFrom, Rule
 pub use effective::{
     EffectiveBreaker, EffectiveLimits, EffectiveOutlier, EffectiveResilience, EffectiveRetries, FailureRatio,
 };
-pub use load_balancing::{BalancePolicy, ConsistentHash, HashKey, LoadBalancing};
+pub use load_balancing::{BalancePolicy, ConsistentHash, HashKey, LoadBalancing, ZoneUse};
 pub use mtls::{Mtls, MtlsMode};
 pub use port::{Port, Protocol};
 pub use rate_limit::{Algorithm, Failure, LimitHeaders, RateLimit, RateLimitKey, Scope};

@@ -194,8 +194,14 @@ pub const HASH_WITH_POLICY: Rule = rule(
     "policy ConsistentHash and the block consistentHash belong together",
     "write both, like {policy: ConsistentHash, consistentHash: {header: x-user-id}}, or neither",
 );
+/// A hash is not to move keys twice.
+pub const SLOW_START_WITHOUT_HASH: Rule = rule(
+    "!has(self.slowStart) || self.policy != 'ConsistentHash'",
+    "slowStart is given with the policy ConsistentHash, which would move keys away and back",
+    "remove slowStart, or choose another policy",
+);
 /// Rules of `loadBalancing`.
-pub const LOAD_BALANCING: &[Rule] = &[HASH_WITH_POLICY];
+pub const LOAD_BALANCING: &[Rule] = &[HASH_WITH_POLICY, SLOW_START_WITHOUT_HASH];
 
 /// One thing to hash.
 pub const HASH_ONE: Rule = rule(

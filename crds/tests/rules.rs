@@ -135,6 +135,12 @@ const SERVICES: &[Case] = &[
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {policy: ConsistentHash}}"),
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {consistentHash: {header: a}}}"),
     case(
+        rules::SLOW_START_WITHOUT_HASH,
+        "spec.loadBalancing.slowStart",
+        "{loadBalancing: {policy: ConsistentHash, consistentHash: {header: a}, slowStart: 1s}}",
+    ),
+    case(rules::POSITIVE_DURATION, "spec.loadBalancing.slowStart", "{loadBalancing: {slowStart: 0s}}"),
+    case(
         rules::HASH_ONE,
         "spec.loadBalancing.consistentHash",
         "{loadBalancing: {policy: ConsistentHash, consistentHash: {header: a, cookie: b}}}",

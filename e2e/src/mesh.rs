@@ -111,6 +111,13 @@ impl Mesh {
         self.push();
     }
 
+    /// Says in which zone an instance runs.
+    pub fn place(&mut self, instance: &str, zone: &str) {
+        let member = self.members.get_mut(instance).expect("the instance is there");
+        zone.clone_into(&mut member.instance.zone);
+        self.push();
+    }
+
     /// Stops an instance as SIGTERM would, and takes it out of the others' endpoints first when `deregister`.
     pub async fn stop(&mut self, instance: &str, deregister: bool) {
         let member = self.members.remove(instance).expect("the instance is there");

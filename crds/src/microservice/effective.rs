@@ -85,6 +85,8 @@ pub struct EffectiveOutlier {
     pub eject: Duration,
     /// Most endpoints ejected at once, in percent.
     pub max_ejected_percent: u8,
+    /// Share of endpoints in use, in percent, below which all are used.
+    pub panic_percent: u8,
 }
 
 /// Limits in force.
@@ -205,6 +207,7 @@ fn outlier(layers: &Layers<'_, OutlierDetection>) -> Option<EffectiveOutlier> {
         max_ejected_percent: layers
             .of(|l| l.max_ejected_percent)
             .unwrap_or(defaults::OUTLIER_MAX_EJECTED_PERCENT),
+        panic_percent: layers.of(|l| l.panic_percent).unwrap_or(defaults::OUTLIER_PANIC_PERCENT),
     })
 }
 
@@ -260,6 +263,7 @@ mod tests {
         let outlier = effective.outlier_detection.unwrap();
         assert_eq!(outlier.consecutive_failures, 5);
         assert_eq!((outlier.eject, outlier.max_ejected_percent), (secs(30), 50));
+        assert_eq!(outlier.panic_percent, 0);
         assert_eq!(effective.stale, Some(secs(600)));
     }
 

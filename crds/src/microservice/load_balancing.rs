@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::Duration;
 use crate::rules;
 
 /// How callers choose an instance.
@@ -21,6 +22,29 @@ pub struct LoadBalancing {
     /// Example: `{header: x-user-id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistent_hash: Option<ConsistentHash>,
+
+    /// How long the share of requests grows that a new instance gets, or one that comes back after it was ejected: from a
+    /// tenth to all of its share. For caches and just-in-time compilers that must get warm. Refused with
+    /// `ConsistentHash`. More than `0s`. Default: none, all of it at once. Example: `30s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::POSITIVE)))]
+    pub slow_start: Option<Duration>,
+
+    /// `Any` uses all instances alike, `Prefer` those in the caller's own zone first, as long as there are some and at
+    /// least half of them are not ejected. Zones are those of the `EndpointSlices`; a caller's is that of its own endpoint.
+    /// Default: `Any`. Example: `Prefer`.
+    #[serde(default)]
+    pub zone: ZoneUse,
+}
+
+/// Which zones' instances are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ZoneUse {
+    /// All alike.
+    #[default]
+    Any,
+    /// The caller's own first.
+    Prefer,
 }
 
 /// A way to choose an instance.

@@ -188,6 +188,13 @@ pub struct OutlierDetection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub max_ejected_percent: Option<u8>,
+
+    /// Where less than this share of the instances would be in use, all are, ejected or not: the fault is probably not
+    /// theirs, and the few that are left would fall too. In percent, 0 to 100; 0 means never. Default: `0`.
+    /// Example: `60`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub panic_percent: Option<u8>,
 }
 
 /// What one sidecar may have open to the service.

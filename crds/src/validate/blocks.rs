@@ -154,6 +154,8 @@ fn rate_limit(limit: &RateLimit, at: &FieldPath, broken: &mut Broken) {
 fn load_balancing(block: &LoadBalancing, at: &FieldPath, broken: &mut Broken) {
     let hashes = block.policy == BalancePolicy::ConsistentHash;
     broken.unless(hashes == block.consistent_hash.is_some(), &rules::HASH_WITH_POLICY, at);
+    let slow = block.slow_start.is_some() && hashes;
+    broken.unless(!slow, &rules::SLOW_START_WITHOUT_HASH, &at.field("slowStart"));
     if let Some(hash) = &block.consistent_hash {
         let keys = [hash.header.is_some(), hash.cookie.is_some(), hash.client_ip.is_some()];
         broken.unless(exactly_one(&keys), &rules::HASH_ONE, &at.field("consistentHash"));

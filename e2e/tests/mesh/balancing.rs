@@ -39,6 +39,44 @@ async fn call_ten_times(addr: SocketAddr) {
     }
 }
 
+#[tokio::test]
+async fn the_own_zone_serves_until_half_of_it_has_failed() {
+    let spec = "  loadBalancing: {policy: RoundRobin, zone: Prefer}
+  resilience: {outlierDetection: {consecutiveFailures: 1, eject: 1h, maxEjectedPercent: 100}}";
+    let (mut mesh, apps) = products(spec, 4).await;
+    for (instance, zone) in [("order-0", "a"), ("product-0", "a"), ("product-1", "a"), ("product-2", "b")] {
+        mesh.place(instance, zone);
+    }
+    let near = counts(&mesh, 20).await;
+    assert_eq!(near, BTreeMap::from([("product-0".to_owned(), 10), ("product-1".to_owned(), 10)]));
+
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    apps[0].answer_with(500);
+    get(outbound, "/x").await;
+    get(outbound, "/x").await;
+    assert_eq!(counts(&mesh, 10).await, BTreeMap::from([("product-1".to_owned(), 10)]));
+    apps[1].answer_with(500);
+    get(outbound, "/x").await;
+    let far = counts(&mesh, 10).await;
+    assert_eq!(far.into_keys().collect::<Vec<_>>(), ["product-2", "product-3"]);
+}
+
+#[tokio::test]
+async fn when_too_many_are_ejected_all_are_used() {
+    let spec = "  loadBalancing: {policy: RoundRobin}
+  resilience: {outlierDetection: {consecutiveFailures: 1, eject: 1h, maxEjectedPercent: 100, panicPercent: 60}}";
+    let (mesh, apps) = products(spec, 2).await;
+    apps[0].answer_with(500);
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    get(outbound, "/x").await;
+    get(outbound, "/x").await;
+    apps[0].answer_with(200);
+    let all = counts(&mesh, 10).await;
+    assert_eq!(all, BTreeMap::from([("product-0".to_owned(), 5), ("product-1".to_owned(), 5)]));
+    let shown: serde_json::Value = get(mesh.page("order-0", "admin"), "/endpoints").await.json();
+    assert!(shown.to_string().contains("\"panic\":true"), "{shown}");
+}
+
 /// Eight callers at once, each after its own answer: what policies that look at load see.
 #[tokio::test]
 async fn every_policy_uses_both_replicas() {

@@ -95,6 +95,7 @@ fn endpoints_of(destination: &Destination, now: Instant) -> Value {
     json!({
         "destination": &*destination.name,
         "inFlight": destination.limits.usage(),
+        "panic": destination.balancer.panics(now),
         "endpoints": endpoints,
     })
 }

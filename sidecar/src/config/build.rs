@@ -24,7 +24,7 @@ use crate::policy::rate_limit::RateLimits;
 use crate::policy::retry::{self, budget::Budget};
 use crate::policy::route::Table;
 use crate::policy::{authz, jwt, outlier};
-use crate::upstream::balance::Balancer;
+use crate::upstream::balance::{Balancer, Rules};
 
 /// Name of the resources there is only one of.
 pub const SELF: &str = "self";
@@ -48,7 +48,7 @@ pub fn build(resources: Resources, previous: &Snapshot) -> Result<Snapshot, Vec<
     let proxy = builder.proxy();
     let inbound = builder.inbound();
     let gateway = builder.gateway();
-    let destinations = builder.destinations();
+    let destinations = builder.destinations(&proxy.zone);
     let addresses = builder.addresses();
     let Builder { keys, errors, .. } = builder;
     if !errors.is_empty() {
@@ -151,18 +151,18 @@ impl Builder<'_> {
         }
     }
 
-    fn destinations(&mut self) -> HashMap<Arc<str>, Arc<Destination>> {
+    fn destinations(&mut self, zone: &Arc<str>) -> HashMap<Arc<str>, Arc<Destination>> {
         let mut all = HashMap::new();
         for ((kind, name), resource) in self.resources {
             let (Kind::Destination, Some(Body::Destination(spec))) = (kind, &resource.body) else { continue };
             let previous = self.previous.destinations.get(name.as_str());
-            let made_of = self.sources(name, spec);
+            let made_of = self.sources(name, spec, zone);
             if let Some(same) = previous.filter(|previous| previous.made_of == made_of) {
                 all.insert(Arc::clone(&same.name), Arc::clone(same));
                 continue;
             }
             let previous = previous.map(|previous| &**previous);
-            let balancer = self.balancer(name, spec, previous);
+            let balancer = self.balancer(name, (spec, zone), previous);
             let Some(balancer) = self.keep(Kind::Endpoints, name, balancer) else { continue };
             let made = self
                 .compiled(name, spec)
@@ -184,12 +184,13 @@ impl Builder<'_> {
         if all == **previous { Arc::clone(previous) } else { Arc::new(all) }
     }
 
-    fn sources(&self, name: &str, spec: &v1::Destination) -> Sources {
+    fn sources(&self, name: &str, spec: &v1::Destination, zone: &Arc<str>) -> Sources {
         Sources {
             spec: self.resource(Kind::Destination, name),
             endpoints: self.resource(Kind::Endpoints, name),
             routes: self.resource(Kind::Routes, name),
             keys: self.keys_of(spec.authentication.as_ref()),
+            zone: Arc::clone(zone),
         }
     }
 
@@ -201,7 +202,7 @@ impl Builder<'_> {
     fn balancer(
         &self,
         name: &str,
-        spec: &v1::Destination,
+        (spec, zone): (&v1::Destination, &str),
         previous: Option<&Destination>,
     ) -> Result<Balancer, Wrong> {
         let none = v1::Endpoints::default();
@@ -210,7 +211,12 @@ impl Builder<'_> {
             _ => &none,
         };
         let known = previous.map(|previous| &previous.balancer);
-        Balancer::new(spec.load_balancing.as_ref(), endpoints, known, Instant::now()).map_err(|e| words(&e))
+        let rules = Rules {
+            balancing: spec.load_balancing.as_ref(),
+            panic_percent: spec.outlier.as_ref().map_or(0, |outlier| outlier.panic_percent),
+            zone,
+        };
+        Balancer::new(rules, endpoints, known, Instant::now()).map_err(|e| words(&e))
     }
 
     fn body(&self, kind: Kind, name: &str) -> Option<&'_ Body> {
@@ -288,6 +294,7 @@ fn proxy_config(proxy: &v1::Proxy) -> Result<ProxyConfig, Wrong> {
             given => given,
         },
         redis_url: text(&proxy.redis_url),
+        zone: proxy.zone.as_str().into(),
         roots: roots(proxy)?,
     })
 }

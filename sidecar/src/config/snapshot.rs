@@ -81,6 +81,8 @@ pub struct ProxyConfig {
     pub outbound_policy: v1::OutboundPolicy,
     /// For global rate limits.
     pub redis_url: Option<Box<str>>,
+    /// Where this proxy runs; empty: not known.
+    pub zone: Arc<str>,
     /// The roots of the mesh, where the operator says them; `certs.rs` puts them in force.
     pub roots: Option<Roots>,
 }
@@ -105,6 +107,7 @@ impl Default for ProxyConfig {
             outbound: Vec::new(),
             outbound_policy: v1::OutboundPolicy::Allow,
             redis_url: None,
+            zone: "".into(),
             roots: None,
         }
     }
@@ -239,12 +242,14 @@ pub struct Destination {
 }
 
 /// The resources that a destination is made of; all but the keys bear its name.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sources {
     pub(super) spec: Origin,
     pub(super) endpoints: Origin,
     pub(super) routes: Origin,
     pub(super) keys: Vec<Origin>,
+    /// The proxy's own, of which the choice among endpoints may depend.
+    pub(super) zone: Arc<str>,
 }
 
 impl Destination {

@@ -97,6 +97,12 @@ impl Ejection {
         until.checked_sub(self.millis(now)).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
+    /// How long ago the last ejection was over; none where there was none, or it is not.
+    pub fn over_for(&self, now: Instant) -> Option<Duration> {
+        let until = Some(self.until.load(Ordering::Relaxed)).filter(|until| *until != 0);
+        self.millis(now).checked_sub(until?).map(Duration::from_millis)
+    }
+
     /// Failures in a row.
     pub fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed)
@@ -114,7 +120,12 @@ mod tests {
     const EJECT: Duration = Duration::from_secs(30);
 
     fn policy() -> Policy {
-        let wire = v1::Outlier { consecutive_failures: 5, eject_ms: 30_000, max_ejected_percent: 50 };
+        let wire = v1::Outlier {
+            consecutive_failures: 5,
+            eject_ms: 30_000,
+            max_ejected_percent: 50,
+            ..Default::default()
+        };
         Policy::new(Some(&wire)).unwrap()
     }
 
@@ -133,7 +144,8 @@ mod tests {
         assert!(endpoint.is_ejected(now + EJECT - Duration::from_millis(1)));
         assert_eq!(endpoint.remaining(now), Some(EJECT));
         assert!(!endpoint.is_ejected(now + EJECT));
-        assert_eq!(endpoint.remaining(now + EJECT), None);
+        assert_eq!((endpoint.remaining(now + EJECT), endpoint.over_for(now)), (None, None));
+        assert_eq!(endpoint.over_for(now + EJECT + EJECT), Some(EJECT));
     }
 
     #[test]

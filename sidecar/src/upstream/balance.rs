@@ -3,10 +3,12 @@
 //!
 //! `PeakEwma` and `LeastRequest` take the better of two random endpoints; `RoundRobin` and `Random` follow the weights;
 //! `ConsistentHash` walks a ring. Every policy prefers endpoints that are neither ejected nor tried by this request, and
-//! uses the others only where nothing else is left: a doubtful endpoint is better than none. Clock and randomness are
-//! arguments; picking allocates nothing.
+//! uses the others only where nothing else is left: a doubtful endpoint is better than none. Where the rules say so, those
+//! of the proxy's own zone come first as long as half of them are in use, and the share of one that is new or was ejected
+//! grows slowly. Clock and randomness are arguments; picking allocates nothing.
 
 mod endpoint;
+mod group;
 mod hash;
 mod load;
 mod ring;
@@ -15,36 +17,43 @@ mod schedule;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::Instant;
 use weft_api::v1;
 
 pub use self::endpoint::{Endpoint, Picked};
+use self::group::Group;
 use self::hash::HashOn;
 pub use self::hash::hash_key;
-use self::ring::Ring;
-use self::schedule::Schedule;
 use crate::config::snapshot::Pinned;
 use crate::policy::ConfigError;
 use crate::policy::outlier::Peers;
 
-/// The endpoints of one destination and the rule to choose among them.
+/// The endpoints of one destination and the rules to choose among them.
 #[derive(Debug)]
 pub struct Balancer {
-    policy: Policy,
+    all: Group,
+    /// Those of the proxy's own zone, where they are preferred and not all.
+    near: Option<Group>,
     hash_on: Option<HashOn>,
+    /// How long the share of an endpoint grows that is new or comes back; none: not at all.
+    slow_start: Option<Duration>,
+    /// Where less than this share (in percent) of the endpoints is in use, all are.
+    panic_percent: usize,
     endpoints: Arc<[Arc<Endpoint>]>,
 }
 
-#[derive(Debug)]
-enum Policy {
-    PeakEwma,
-    LeastRequest,
-    RoundRobin { schedule: Schedule, cursor: AtomicUsize },
-    Random(Schedule),
-    ConsistentHash(Ring),
+/// What a balancer is made by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules<'a> {
+    /// The policy; none: the default one.
+    pub balancing: Option<&'a v1::LoadBalancing>,
+    /// Share of endpoints in use, in percent, below which all are used.
+    pub panic_percent: u32,
+    /// Where this proxy is.
+    pub zone: &'a str,
 }
 
 /// What one pick depends on.
@@ -59,24 +68,41 @@ pub struct Ask<'a> {
 }
 
 impl Balancer {
-    /// Compiles rule and endpoints. Endpoints that `previous` knows by address keep what is known about them.
+    /// Compiles rules and endpoints. Endpoints that `previous` knows by address keep what is known about them.
     pub fn new(
-        config: Option<&v1::LoadBalancing>,
+        rules: Rules<'_>,
         endpoints: &v1::Endpoints,
         previous: Option<&Self>,
         now: Instant,
     ) -> Result<Self, ConfigError> {
         let known: HashMap<_, _> =
             previous.iter().flat_map(|p| p.endpoints.iter()).map(|e| (e.address(), e)).collect();
+        // Among endpoints that are all new none is newer.
+        let arrived = (!known.is_empty()).then_some(now);
+        let state = |address| known.get(&address).copied().ok_or(arrived);
         let endpoints = endpoints
             .endpoints
             .iter()
-            .map(|wire| Endpoint::new(wire, |address| known.get(&address).copied(), now).map(Arc::new))
+            .map(|wire| Endpoint::new(wire, state, now).map(Arc::new))
             .collect::<Result<Arc<[_]>, _>>()?;
-        let policy =
-            Policy::new(config.map_or(v1::LbPolicy::PeakEwma, v1::LoadBalancing::policy), &endpoints);
-        let hash_on = config.and_then(|c| c.hash_on.as_ref()).map(HashOn::new).transpose()?.flatten();
-        Ok(Self { policy, hash_on, endpoints })
+        let config = rules.balancing;
+        let policy = config.map_or(v1::LbPolicy::PeakEwma, v1::LoadBalancing::policy);
+        let slow_start = config.map(|config| config.slow_start_ms).filter(|ms| *ms > 0);
+        let prefers = config.is_some_and(|config| config.prefer_zone) && !rules.zone.is_empty();
+        let near = |index: &usize| prefers && endpoints[*index].zone() == rules.zone;
+        let near: Box<[_]> = (0..endpoints.len()).filter(near).collect();
+        let divided = !near.is_empty() && near.len() < endpoints.len();
+        Ok(Self {
+            all: Group::new(policy, &endpoints, (0..endpoints.len()).collect()),
+            near: divided.then(|| Group::new(policy, &endpoints, near)),
+            hash_on: config.and_then(|c| c.hash_on.as_ref()).map(HashOn::new).transpose()?.flatten(),
+            // Keys that move twice would be worse than an instance that starts fast.
+            slow_start: slow_start
+                .filter(|_| policy != v1::LbPolicy::ConsistentHash)
+                .map(Duration::from_millis),
+            panic_percent: rules.panic_percent.min(100) as usize,
+            endpoints,
+        })
     }
 
     /// All endpoints, in the order of their indices.
@@ -88,6 +114,14 @@ impl Balancer {
     pub fn peers(&self, now: Instant) -> Peers {
         let ejected = self.endpoints.iter().filter(|e| e.ejection().is_ejected(now)).count();
         Peers { total: self.endpoints.len(), ejected }
+    }
+
+    /// Whether so few endpoints are in use that ejection is passed over.
+    pub fn panics(&self, now: Instant) -> bool {
+        self.panic_percent > 0 && {
+            let Peers { total, ejected } = self.peers(now);
+            ejected > 0 && (total - ejected) * 100 < total * self.panic_percent
+        }
     }
 
     /// Whether there is an endpoint in use that this request has not tried.
@@ -105,13 +139,26 @@ impl Balancer {
 
     /// The endpoint for the next attempt; none only if there are no endpoints at all.
     pub fn pick(&self, ask: &Ask<'_>, now: Instant) -> Option<Picked> {
+        let panics = self.panics(now);
         let fresh = |index: &usize| !ask.tried.contains(index);
-        let in_use = |index: &usize| !self.endpoints[*index].ejection().is_ejected(now);
-        let index = self
-            .choose(ask, now, |index| fresh(index) && in_use(index))
-            .or_else(|| self.choose(ask, now, in_use))
-            .or_else(|| self.choose(ask, now, fresh))
-            .or_else(|| self.choose(ask, now, |_| true))?;
+        let in_use = |index: &usize| panics || !self.endpoints[*index].ejection().is_ejected(now);
+        let best = |index: &usize| fresh(index) && in_use(index);
+        let from =
+            |group: &Group, usable: &dyn Fn(&usize) -> bool| group.choose(&self.endpoints, ask, now, usable);
+        let first = |group: &Group| match self.slow_start {
+            None => from(group, &best),
+            Some(time) => from(group, &|index| {
+                best(index) && self.endpoints[*index].is_up(time, hash::mix(ask.random ^ *index as u64), now)
+            })
+            .or_else(|| from(group, &best)),
+        };
+        let near = self.near.as_ref().filter(|near| near.keeps_up(&self.endpoints, now));
+        let index = near
+            .and_then(first)
+            .or_else(|| first(&self.all))
+            .or_else(|| from(&self.all, &in_use))
+            .or_else(|| from(&self.all, &fresh))
+            .or_else(|| from(&self.all, &|_| true))?;
         Some(Picked::new(Arc::clone(&self.endpoints[index]), index, !fresh(&index)))
     }
 
@@ -121,71 +168,6 @@ impl Balancer {
         match known {
             Some(index) => Picked::new(Arc::clone(&self.endpoints[index]), index, false),
             None => Picked::new(Arc::new(Endpoint::alone(pinned, now)), usize::MAX, false),
-        }
-    }
-
-    fn choose(&self, ask: &Ask<'_>, now: Instant, usable: impl Fn(&usize) -> bool) -> Option<usize> {
-        match &self.policy {
-            Policy::PeakEwma => {
-                self.better_of_two(ask.random, usable, |e| e.load().cost(now) / e.weight_f64())
-            }
-            Policy::LeastRequest => self
-                .better_of_two(ask.random, usable, |e| f64::from(e.load().inflight() + 1) / e.weight_f64()),
-            Policy::RoundRobin { schedule, cursor } => {
-                schedule.walk(cursor.fetch_add(1, Ordering::Relaxed)).find(usable)
-            }
-            Policy::Random(schedule) => schedule.draw(ask.random, usable),
-            Policy::ConsistentHash(ring) => ring.walk(ask.key.unwrap_or(ask.random)).find(usable),
-        }
-    }
-
-    /// Power of two choices: two different usable endpoints at random, then the cheaper one.
-    fn better_of_two(
-        &self,
-        random: u64,
-        usable: impl Fn(&usize) -> bool,
-        cost: impl Fn(&Endpoint) -> f64,
-    ) -> Option<usize> {
-        let (low, high) = (random & 0xffff_ffff, random >> 32);
-        let all = self.endpoints.len();
-        let (first, second) = two_of(all, low, high)?;
-        let (first, second) = if usable(&first) && usable(&second) {
-            (first, second)
-        } else {
-            // Some are not usable: draw among those that are, so that each stays equally likely.
-            let list = || (0..all).filter(|index| usable(index));
-            let (first, second) = two_of(list().count(), low, high)?;
-            (list().nth(first)?, list().nth(second)?)
-        };
-        let cheaper = cost(&self.endpoints[second]) < cost(&self.endpoints[first]);
-        Some(if cheaper { second } else { first })
-    }
-}
-
-impl Policy {
-    fn new(policy: v1::LbPolicy, endpoints: &[Arc<Endpoint>]) -> Self {
-        let weights = || endpoints.iter().map(|e| e.weight());
-        match policy {
-            v1::LbPolicy::Unspecified | v1::LbPolicy::PeakEwma => Self::PeakEwma,
-            v1::LbPolicy::LeastRequest => Self::LeastRequest,
-            v1::LbPolicy::RoundRobin => {
-                Self::RoundRobin { schedule: Schedule::interleaved(weights()), cursor: AtomicUsize::new(0) }
-            }
-            v1::LbPolicy::Random => Self::Random(Schedule::interleaved(weights())),
-            v1::LbPolicy::ConsistentHash => Self::ConsistentHash(Ring::new(endpoints)),
-        }
-    }
-}
-
-/// Two different numbers below `count` (the same one twice where there is only one), from two random 32-bit numbers.
-fn two_of(count: usize, low: u64, high: u64) -> Option<(usize, usize)> {
-    match count {
-        0 => None,
-        1 => Some((0, 0)),
-        _ => {
-            let first = scale(low, count);
-            let second = scale(high, count - 1);
-            Some((first, second + usize::from(second >= first)))
         }
     }
 }

@@ -264,8 +264,12 @@ async fn an_endpoint_that_keeps_failing_is_left_out() {
     let (bad, seen) = failing(usize::MAX).await;
     let (good, _) = failing(0).await;
     let mut destination = v1::Destination { mtls: None, ..destination() };
-    destination.outlier =
-        Some(v1::Outlier { consecutive_failures: 3, eject_ms: 60_000, max_ejected_percent: 50 });
+    destination.outlier = Some(v1::Outlier {
+        consecutive_failures: 3,
+        eject_ms: 60_000,
+        max_ejected_percent: 50,
+        ..Default::default()
+    });
     destination.load_balancing =
         Some(v1::LoadBalancing { policy: v1::LbPolicy::RoundRobin.into(), ..Default::default() });
     let client = client(&Ca::new().issue(CLIENT_ID), calling(&destination, &endpoints(&[bad, good])));

@@ -5,7 +5,7 @@
 use weft_api::v1;
 use weft_crds::microservice::{
     BalancePolicy, EffectiveBreaker, EffectiveLimits, EffectiveOutlier, EffectiveRetries, Fault, FaultAction,
-    HashKey, LoadBalancing, Microservice, MtlsMode, Port, Resilience, RetryOn,
+    HashKey, LoadBalancing, Microservice, MtlsMode, Port, Resilience, RetryOn, ZoneUse,
 };
 
 use super::inbound::millis;
@@ -109,6 +109,7 @@ fn outlier(outlier: EffectiveOutlier) -> v1::Outlier {
         consecutive_failures: outlier.consecutive_failures,
         eject_ms: millis(outlier.eject),
         max_ejected_percent: outlier.max_ejected_percent.into(),
+        panic_percent: outlier.panic_percent.into(),
     }
 }
 
@@ -140,5 +141,10 @@ fn balancing(balancing: &LoadBalancing) -> v1::LoadBalancing {
         HashKey::Cookie(name) => On::Cookie(name.to_owned()),
         HashKey::ClientIp => On::ClientIp(true),
     });
-    v1::LoadBalancing { policy: policy.into(), hash_on: on.map(|on| v1::HashOn { on: Some(on) }) }
+    v1::LoadBalancing {
+        policy: policy.into(),
+        hash_on: on.map(|on| v1::HashOn { on: Some(on) }),
+        slow_start_ms: balancing.slow_start.map(millis).unwrap_or_default(),
+        prefer_zone: balancing.zone == ZoneUse::Prefer,
+    }
 }

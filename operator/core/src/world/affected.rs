@@ -301,7 +301,7 @@ pub(super) fn by_instances(
 /// What of an instance its own resources hold; the rest blanked out.
 #[expect(clippy::unnecessary_wraps, reason = "of one shape with endpoint_part")]
 fn own_part(instance: &Instance) -> Option<Instance> {
-    let rest = Instance { ready: true, meshed: true, zone: String::new(), ..instance.clone() };
+    let rest = Instance { ready: true, meshed: true, ..instance.clone() };
     Some(Instance { token_sha256: String::new(), ..rest })
 }
 

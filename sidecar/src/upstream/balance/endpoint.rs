@@ -29,13 +29,18 @@ pub struct Endpoint {
 struct State {
     load: Load,
     ejection: Ejection,
+    /// Since when it is known, where others were known before.
+    arrived: Option<Instant>,
 }
 
+/// Share of requests that a new endpoint gets at least.
+const LEAST_SHARE: f64 = 0.1;
+
 impl Endpoint {
-    /// Compiles the wire form, with the state of the known endpoint of this address.
+    /// Compiles the wire form, with the state of the known endpoint of this address, or with when it arrived.
     pub(super) fn new<'a>(
         config: &v1::Endpoint,
-        known: impl FnOnce(SocketAddr) -> Option<&'a Arc<Self>>,
+        known: impl FnOnce(SocketAddr) -> Result<&'a Arc<Self>, Option<Instant>>,
         now: Instant,
     ) -> Result<Self, ConfigError> {
         let address = config.address.parse().map_err(|_| {
@@ -46,8 +51,8 @@ impl Endpoint {
             )
         })?;
         let state = match known(address) {
-            Some(known) => Arc::clone(&known.state),
-            None => Arc::new(State { load: Load::new(now), ejection: Ejection::new(now) }),
+            Ok(known) => Arc::clone(&known.state),
+            Err(arrived) => Arc::new(State { arrived, ..State::new(now) }),
         };
         Ok(Self {
             address,
@@ -67,7 +72,7 @@ impl Endpoint {
             meshed: pinned.meshed,
             zone: Box::default(),
             weight: 1,
-            state: Arc::new(State { load: Load::new(now), ejection: Ejection::new(now) }),
+            state: Arc::new(State::new(now)),
         }
     }
 
@@ -111,12 +116,30 @@ impl Endpoint {
         self.state.load.latency(now)
     }
 
+    /// Whether it takes this request of the share that an endpoint gets which is new, or comes back from an ejection:
+    /// a tenth at first, all of it after `time`. `random` decides.
+    pub(super) fn is_up(&self, time: Duration, random: u64, now: Instant) -> bool {
+        let since = |at: Option<Instant>| at.map_or(time, |at| now.saturating_duration_since(at));
+        let back = self.state.ejection.over_for(now).unwrap_or(time);
+        let age = since(self.state.arrived).min(back);
+        age >= time || {
+            let share = (age.as_secs_f64() / time.as_secs_f64()).max(LEAST_SHARE);
+            f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) < share * f64::from(u32::MAX)
+        }
+    }
+
     pub(super) fn load(&self) -> &Load {
         &self.state.load
     }
 
     pub(super) fn weight_f64(&self) -> f64 {
         f64::from(self.weight)
+    }
+}
+
+impl State {
+    fn new(now: Instant) -> Self {
+        Self { load: Load::new(now), ejection: Ejection::new(now), arrived: None }
     }
 }
 

@@ -2,8 +2,6 @@
 //! an endpoint goes, only its keys move; when it is not usable now, its keys go to the next endpoints on the ring.
 //! Points come from addresses alone, so all proxies agree.
 
-use std::sync::Arc;
-
 use super::endpoint::Endpoint;
 use super::hash::{hash_key, mix};
 
@@ -16,8 +14,8 @@ const MAX_POINTS: u64 = 65_536;
 pub(super) struct Ring(Box<[(u64, u32)]>);
 
 impl Ring {
-    pub(super) fn new(endpoints: &[Arc<Endpoint>]) -> Self {
-        let total: u64 = endpoints.iter().map(|e| u64::from(e.weight())).sum::<u64>().max(1);
+    pub(super) fn new<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> Self {
+        let total: u64 = endpoints.clone().map(|e| u64::from(e.weight())).sum::<u64>().max(1);
         let per_weight = |weight: u64| (weight * POINTS).min((weight * MAX_POINTS / total).max(1));
         let mut points = Vec::new();
         for (index, endpoint) in (0u32..).zip(endpoints) {

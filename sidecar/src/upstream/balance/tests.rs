@@ -19,8 +19,18 @@ fn endpoints(weights: &[u32]) -> v1::Endpoints {
 }
 
 fn balancer(policy: LbPolicy, weights: &[u32]) -> Balancer {
-    let config = v1::LoadBalancing { policy: policy.into(), hash_on: None };
-    Balancer::new(Some(&config), &endpoints(weights), None, Instant::now()).unwrap()
+    let config = v1::LoadBalancing { policy: policy.into(), ..Default::default() };
+    made(&config, &endpoints(weights), None, Instant::now())
+}
+
+fn made(
+    config: &v1::LoadBalancing,
+    list: &v1::Endpoints,
+    previous: Option<&Balancer>,
+    now: Instant,
+) -> Balancer {
+    let rules = Rules { balancing: Some(config), zone: "a", ..Rules::default() };
+    Balancer::new(rules, list, previous, now).unwrap()
 }
 
 /// Random numbers that are the same in every run.
@@ -29,7 +39,10 @@ fn random(n: u64) -> u64 {
 }
 
 fn shares(balancer: &Balancer, picks: u32) -> Vec<f64> {
-    let now = Instant::now();
+    shares_at(balancer, picks, Instant::now())
+}
+
+fn shares_at(balancer: &Balancer, picks: u32, now: Instant) -> Vec<f64> {
     let mut counts = vec![0u32; balancer.endpoints().len()];
     for n in 0..picks {
         let picked = balancer.pick(&Ask { random: random(n.into()), ..Ask::default() }, now).unwrap();
@@ -39,7 +52,12 @@ fn shares(balancer: &Balancer, picks: u32) -> Vec<f64> {
 }
 
 fn eject(balancer: &Balancer, index: usize, now: Instant) {
-    let wire = v1::Outlier { consecutive_failures: 1, eject_ms: 30_000, max_ejected_percent: 100 };
+    let wire = v1::Outlier {
+        consecutive_failures: 1,
+        eject_ms: 30_000,
+        max_ejected_percent: 100,
+        ..Default::default()
+    };
     let policy = outlier::Policy::new(Some(&wire)).unwrap();
     let endpoint = &balancer.endpoints()[index];
     assert!(policy.record(endpoint.ejection(), Outcome::Reset, now, || balancer.peers(now)).is_some());
@@ -143,7 +161,7 @@ fn what_is_known_survives_an_update_of_the_list() {
     assert_eq!(held.index(), 0);
     let mut list = endpoints(&[1, 1, 1]);
     list.endpoints.reverse();
-    let new = Balancer::new(None, &list, Some(&old), now).unwrap();
+    let new = Balancer::new(Rules::default(), &list, Some(&old), now).unwrap();
     assert!(new.endpoints()[1].ejection().is_ejected(now));
     assert_eq!(new.endpoints()[2].inflight(), 1);
     drop(held);
@@ -151,10 +169,101 @@ fn what_is_known_survives_an_update_of_the_list() {
 }
 
 #[test]
+fn with_too_few_left_ejected_endpoints_are_used_too() {
+    let now = Instant::now();
+    let rules = Rules { panic_percent: 60, ..Rules::default() };
+    let balancer = Balancer::new(rules, &endpoints(&[1; 4]), None, now).unwrap();
+    eject(&balancer, 0, now);
+    assert!(!balancer.panics(now) && shares(&balancer, 1000)[0] == 0.0);
+    eject(&balancer, 1, now);
+    assert!(balancer.panics(now), "half is less than 60 %");
+    assert!(shares(&balancer, 10_000).iter().all(|share| (share - 0.25).abs() < 0.06));
+}
+
+#[test]
+fn an_endpoint_that_is_new_gets_its_share_slowly() {
+    let start = Instant::now();
+    for policy in [LbPolicy::LeastRequest, LbPolicy::RoundRobin, LbPolicy::Random] {
+        let config = v1::LoadBalancing { policy: policy.into(), slow_start_ms: 10_000, ..Default::default() };
+        let old = made(&config, &endpoints(&[1; 3]), None, start);
+        assert!(shares_at(&old, 3_000, start).iter().all(|share| *share > 0.3), "all new: none is newer");
+        let new = made(&config, &endpoints(&[1; 4]), Some(&old), start);
+        let share = |seconds| shares_at(&new, 10_000, start + Duration::from_secs(seconds))[3];
+        let (first, half, full) = (share(0), share(5), share(10));
+        assert!((0.01..0.06).contains(&first), "{policy:?}: {first}");
+        assert!((0.08..0.2).contains(&half), "{policy:?}: {half}");
+        assert!((full - 0.25).abs() < 0.03, "{policy:?}: {full}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_comes_back_gets_its_share_slowly_too() {
+    let start = Instant::now();
+    let config = v1::LoadBalancing {
+        policy: LbPolicy::LeastRequest.into(),
+        slow_start_ms: 10_000,
+        ..Default::default()
+    };
+    let balancer = made(&config, &endpoints(&[1; 2]), None, start);
+    eject(&balancer, 0, start);
+    let share = |seconds| shares_at(&balancer, 10_000, start + Duration::from_secs(seconds))[0];
+    assert!(share(29) < 0.001);
+    assert!((0.03..0.1).contains(&share(30)), "{}", share(30));
+    assert!((share(40) - 0.5).abs() < 0.03);
+}
+
+fn zones(zones: &[&str]) -> v1::Endpoints {
+    let mut list = endpoints(&vec![1; zones.len()]);
+    list.endpoints.iter_mut().zip(zones).for_each(|(endpoint, zone)| (*zone).clone_into(&mut endpoint.zone));
+    list
+}
+
+#[test]
+fn the_own_zone_comes_first_while_half_of_it_is_in_use() {
+    let now = Instant::now();
+    for policy in ALL {
+        let config = v1::LoadBalancing { policy: policy.into(), prefer_zone: true, ..Default::default() };
+        let balancer = made(&config, &zones(&["b", "a", "b", "a", "c"]), None, now);
+        let here = |tried: &[usize], n| {
+            let picked = balancer.pick(&Ask { key: None, random: random(n), tried }, now).unwrap();
+            picked.endpoint().zone() == "a"
+        };
+        assert!((0..100).all(|n| here(&[], n)), "{policy:?}");
+        assert!((0..100).all(|n| here(&[1], n)), "{policy:?}: the other one of the zone");
+        assert!((0..100).all(|n| !here(&[1, 3], n)), "{policy:?}: what was tried is not tried again");
+        eject(&balancer, 1, now);
+        assert!((0..100).all(|n| here(&[], n)), "{policy:?}");
+        eject(&balancer, 3, now);
+        assert!((0..100).all(|n| !here(&[], n)), "{policy:?}");
+    }
+}
+
+#[test]
+fn in_its_zone_each_endpoint_has_an_equal_share() {
+    let now = Instant::now();
+    for policy in [LbPolicy::RoundRobin, LbPolicy::Random, LbPolicy::LeastRequest] {
+        let config = v1::LoadBalancing { policy: policy.into(), prefer_zone: true, ..Default::default() };
+        let balancer = made(&config, &zones(&["a", "b", "b", "b", "a"]), None, now);
+        let shares = shares(&balancer, 10_000);
+        assert!((shares[0] - 0.5).abs() < 0.03 && shares[0] + shares[4] > 0.999, "{policy:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn without_an_endpoint_in_the_own_zone_all_are_used() {
+    let now = Instant::now();
+    let config = v1::LoadBalancing { prefer_zone: true, ..Default::default() };
+    assert!(made(&config, &zones(&["b", "c"]), None, now).pick(&Ask::default(), now).is_some());
+    let rules = Rules { balancing: Some(&config), ..Rules::default() };
+    let nowhere = Balancer::new(rules, &zones(&["", "c"]), None, now).unwrap();
+    assert!(shares(&nowhere, 1000).iter().all(|share| *share > 0.3), "a zone that is not known is none");
+}
+
+#[test]
 fn an_address_without_port_is_refused() {
     let mut list = endpoints(&[1]);
     list.endpoints[0].address = "10.0.0.1".into();
-    assert!(Balancer::new(None, &list, None, Instant::now()).is_err());
+    assert!(Balancer::new(Rules::default(), &list, None, Instant::now()).is_err());
 }
 
 #[test]
@@ -164,8 +273,9 @@ fn requests_are_kept_together_by_header_cookie_or_address() {
     let ip = crate::policy::fixture::CLIENT;
     let key = |on: On, headers: &HeaderMap| {
         let hash_on = Some(v1::HashOn { on: Some(on) });
-        let config = v1::LoadBalancing { policy: LbPolicy::ConsistentHash.into(), hash_on };
-        Balancer::new(Some(&config), &endpoints(&[1]), None, Instant::now()).unwrap().key(headers, ip)
+        let config =
+            v1::LoadBalancing { policy: LbPolicy::ConsistentHash.into(), hash_on, ..Default::default() };
+        made(&config, &endpoints(&[1]), None, Instant::now()).key(headers, ip)
     };
     assert_eq!(key(On::Header("x-user".into()), &headers), Some(hash_key(b"ada")));
     assert_eq!(key(On::Cookie("session".into()), &headers), Some(hash_key(b"42")));
@@ -175,9 +285,9 @@ fn requests_are_kept_together_by_header_cookie_or_address() {
 }
 
 fn owners(list: &v1::Endpoints, keys: u64) -> Vec<String> {
-    let config = v1::LoadBalancing { policy: LbPolicy::ConsistentHash.into(), hash_on: None };
+    let config = v1::LoadBalancing { policy: LbPolicy::ConsistentHash.into(), ..Default::default() };
     let now = Instant::now();
-    let balancer = Balancer::new(Some(&config), list, None, now).unwrap();
+    let balancer = made(&config, list, None, now);
     let owner = |n| {
         let picked = balancer.pick(&Ask { key: Some(random(n)), ..Ask::default() }, now).unwrap();
         picked.endpoint().address().to_string()
