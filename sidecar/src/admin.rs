@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::config::Shared;
 use crate::logging;
-use crate::pages::{Answer, Ask, json, not_allowed, reads, text};
+use crate::pages::{Answer, Ask, json, lines, not_allowed, reads, text};
 use crate::telemetry::clock::unix_now;
+use crate::telemetry::tap::{Filter, TapError};
 
 const INDEX: &str = "\
 GET  /config                        resources in use, without secrets
@@ -21,6 +22,7 @@ POST /breakers/reset[?destination=NAME]  close one breaker, or all
 GET  /certs                         certificate and roots
 GET  /log                           the log's filter
 PUT  /log                           change it; the body is a level or target=level,…
+GET  /tap[?path=/orders*&status=5xx&seconds=60&max=1000&…]  finished requests, a line each, as they come
 GET  /stats                         what is in flight, what is configured
 ";
 
@@ -47,6 +49,7 @@ pub fn admin(shared: &Shared, ask: &Ask) -> Answer {
             Ok(filter) => json(&json!({ "filter": filter })),
             Err(error) => text(StatusCode::CONFLICT, format!("{error}\n")),
         },
+        ("/tap", _) => tap(shared, ask.request.uri().query().unwrap_or_default()),
         ("/stats", _) => json(&show::stats(shared)),
         _ => text(StatusCode::NOT_FOUND, INDEX),
     }
@@ -68,6 +71,16 @@ fn destination(ask: &Ask) -> Option<String> {
     let query = ask.request.uri().query()?;
     let value = query.split('&').find_map(|pair| pair.strip_prefix("destination="))?;
     Some(value.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":").replace("%3a", ":"))
+}
+
+/// Shows requests as they end, until the client has seen enough.
+fn tap(shared: &Shared, query: &str) -> Answer {
+    let opened = Filter::parse(query).and_then(|filter| shared.telemetry.taps.open(filter));
+    match opened {
+        Ok(stream) => lines(stream),
+        Err(error @ TapError::Parameter { .. }) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Err(error @ TapError::TooMany) => text(StatusCode::TOO_MANY_REQUESTS, format!("{error}\n")),
+    }
 }
 
 fn reset_breakers(shared: &Shared, name: Option<&str>) -> Answer {

@@ -1,14 +1,17 @@
 //! The small HTTP/1.1 server of the control plane, under admin, health and metrics. Answers are made at once from what
-//! is in memory, but for the application's health checks (`probe`); clients that are many, slow or large are cut off, so that nobody can hold the control plane up.
+//! is in memory, but for the application's health checks (`probe`) and taps (`telemetry/tap`); clients that are many, slow or large are cut off, so that nobody can hold the control plane up.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,6 +26,7 @@ use tracing::debug;
 
 use crate::config::Shared;
 use crate::net::redirect::canonical;
+use crate::telemetry::tap::Stream;
 
 const MAX_CONNECTIONS: usize = 64;
 const MAX_BODY: usize = 4096;
@@ -33,7 +37,45 @@ const BODY: Duration = Duration::from_secs(5);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// An answer.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<PageBody>;
+
+/// What an answer says: all at once, or line by line as things happen.
+#[derive(Debug)]
+pub enum PageBody {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// A tap's lines.
+    Tap(Box<Stream>),
+}
+
+impl Body for PageBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Tap(stream) => Pin::new(&mut **stream).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Tap(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Tap(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// Makes the answers of one port from what the proxy shares.
 pub type Page = fn(&Shared, &Ask) -> Answer;
@@ -152,9 +194,16 @@ pub fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
+/// An answer of lines, as they come.
+pub fn lines(stream: Stream) -> Answer {
+    let mut answer = answer(StatusCode::OK, "application/x-ndjson", Bytes::new());
+    *answer.body_mut() = PageBody::Tap(Box::new(stream));
+    answer
+}
+
 /// Any answer.
 pub fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(PageBody::Whole(Full::new(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -8,6 +8,7 @@ pub mod edge;
 pub mod export;
 pub mod metrics;
 pub mod process;
+pub mod tap;
 pub mod trace;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::reject::Reject;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::export::Spans;
 use crate::telemetry::metrics::{Metrics, PeerMetrics};
+use crate::telemetry::tap::Taps;
 use crate::telemetry::trace::TraceContext;
 
 /// Which of the proxy's paths something passed.
@@ -131,6 +133,8 @@ pub struct Telemetry {
     pub spans: Spans,
     /// The access log.
     pub log: AccessLog,
+    /// Whoever watches live.
+    pub taps: Arc<Taps>,
 }
 
 /// The slow ends of the queues, to be run by the control plane.
@@ -146,7 +150,10 @@ impl Telemetry {
         let metrics = Metrics::new(workload);
         let (log, log_outlet) = access_log::queue(metrics.dropped.log_lines.clone());
         let (spans, span_outlet) = export::queue(workload, metrics.dropped.spans.clone());
-        (Arc::new(Self { metrics, spans, log }), Outlets { log: log_outlet, spans: span_outlet })
+        (
+            Arc::new(Self { metrics, spans, log, taps: Arc::default() }),
+            Outlets { log: log_outlet, spans: span_outlet },
+        )
     }
 
     /// Follows a new configuration: what is logged and sampled, where spans go, which destinations are counted.
@@ -171,12 +178,16 @@ impl Telemetry {
         }
         let logged = self.log.wants(&answer);
         let traced = self.spans.wants(&cx.trace);
-        if !logged && !traced {
+        let tapped = self.taps.are_open();
+        if !logged && !traced && !tapped {
             return;
         }
         let request = Arc::new(Request { direction, cx, answer, ended: clock::now() });
         if traced {
             self.spans.send(export::Finished::Request(Arc::clone(&request)));
+        }
+        if tapped {
+            self.taps.offer(&request);
         }
         if logged {
             self.log.send(access_log::Entry::Request(request));

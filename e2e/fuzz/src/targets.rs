@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod path;
 pub mod route;
 pub mod spiffe;
+pub mod tap;
 pub mod trace;
 pub mod transport;
 pub mod weft1_frame;
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("path", path::run),
     ("route", route::run),
     ("spiffe", spiffe::run),
+    ("tap", tap::run),
     ("trace", trace::run),
     ("transport", transport::run),
     ("weft1_frame", weft1_frame::run),

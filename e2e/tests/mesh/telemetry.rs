@@ -1,5 +1,7 @@
 //! What the proxies tell: metrics, trace headers, admin pages; and what they never tell.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use weft_e2e::client::{get, request, send};
 
@@ -51,4 +53,28 @@ async fn the_admin_pages_show_state_and_no_key() {
         assert!(answer.text().contains(expected), "{page}: {}", answer.text());
         assert!(!answer.text().contains("PRIVATE KEY"), "{page}");
     }
+}
+
+/// Calls for as long as this is polled.
+async fn keep_calling(outbound: SocketAddr) {
+    loop {
+        get(outbound, "/orders/1").await;
+        get(outbound, "/products").await;
+    }
+}
+
+#[tokio::test]
+async fn a_tap_shows_the_requests_that_it_asks_for_as_they_end() {
+    let (mesh, _app) = order_and_product("").await;
+    let (admin, outbound) = (mesh.page("order-0", "admin"), mesh.outbound("order-0", PRODUCT));
+    let other = get(admin, "/tap?pathh=/x").await;
+    assert_eq!(other.status, 400, "{}", other.text());
+    let shown = tokio::select! {
+        shown = get(admin, "/tap?path=/orders*&max=2&seconds=30") => shown.text(),
+        () = keep_calling(outbound) => String::new(),
+    };
+    let lines: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["path"] == "/orders/1" && line["status"] == 200), "{shown}");
 }

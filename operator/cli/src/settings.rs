@@ -315,6 +315,8 @@ pub(crate) enum ProxyPage {
     Certs,
     /// What it does: requests and connections in flight, its stream to the operator, its listeners
     Stats,
+    /// Requests of the next five seconds, at most a hundred, a line of JSON each
+    Tap,
 }
 
 impl ProxyPage {
@@ -326,6 +328,7 @@ impl ProxyPage {
             Self::Breakers => "/breakers",
             Self::Certs => "/certs",
             Self::Stats => "/stats",
+            Self::Tap => "/tap?seconds=5&max=100",
         }
     }
 }

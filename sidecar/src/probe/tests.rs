@@ -30,7 +30,9 @@ async fn app(tasks: &mut JoinSet<()>) -> u16 {
     port
 }
 
-async fn answer(request: ::http::Request<hyper::body::Incoming>) -> Result<Answer, Infallible> {
+async fn answer(
+    request: ::http::Request<hyper::body::Incoming>,
+) -> Result<::http::Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let host = request.headers().get("host").cloned();
     let status = |status: u16| ::http::Response::builder().status(status);

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use bytes::Bytes;
 use prometheus::IntCounter;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -118,6 +119,13 @@ impl AccessLog {
             self.dropped.inc();
         }
     }
+}
+
+/// The line of a request.
+pub(super) fn line_of(request: Arc<Request>) -> Bytes {
+    let mut text = Vec::new();
+    line::write(&mut text, &Entry::Request(request));
+    text.into()
 }
 
 /// Standard output as a file whose writes do not block the runtime.
