@@ -35,6 +35,33 @@ async fn nothing_that_reached_the_application_is_repeated_unless_retries_say_so(
 }
 
 #[tokio::test]
+async fn an_application_that_sounds_like_a_proxy_is_not_asked_twice() {
+    let (mut mesh, app) = order_and_product("").await;
+    let other = HttpApp::start("other").await;
+    mesh.add("product-1", &[("http", other.addr)]);
+    for app in [&app, &other] {
+        app.answer_with(503);
+        app.add_header("x-weft-reason", "draining");
+    }
+    let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (503, ""));
+    assert_eq!(app.count() + other.count(), 1);
+}
+
+#[tokio::test]
+async fn a_request_goes_elsewhere_where_the_application_of_an_instance_is_gone() {
+    let (mut mesh, app) = order_and_product("  loadBalancing: {policy: RoundRobin}").await;
+    let gone = HttpApp::start("gone").await;
+    mesh.add("product-1", &[("http", gone.addr)]);
+    gone.stop().await;
+    for _ in 0..6 {
+        let post = request("POST", "/x").body(Bytes::new()).unwrap();
+        assert_eq!(send(mesh.outbound("order-0", PRODUCT), post).await.status, 200);
+    }
+    assert_eq!(app.count(), 6);
+}
+
+#[tokio::test]
 async fn retries_repeat_a_failed_request_with_its_body() {
     let spec = "  resilience:
     retries: {attempts: 3, backoff: {base: 10ms, max: 50ms, jitter: 0.5}, retryOn: [503]}";

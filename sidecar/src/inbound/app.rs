@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Response, Version};
+use weft_api::names::HEADER_REASON;
 use weft_api::v1::Protocol;
 
 use crate::config::snapshot::InboundPort;
@@ -41,11 +42,13 @@ pub async fn send(
     let speaks = speaks(port.protocol, cx, &outgoing);
     cx.endpoint = Some(port.app);
     cx.attempts = 1;
-    let (answer, connection) = outgoing.send(worker, target, speaks).await.map_err(|failure| {
+    let (mut answer, connection) = outgoing.send(worker, target, speaks).await.map_err(|failure| {
         let Reject { detail, reason, .. } = failure.reject;
         let unreachable = failure.outcome == Outcome::ConnectFailed;
         Reject { detail, ..Reject::new(if unreachable { Reason::AppUnavailable } else { reason }) }
     })?;
+    // Callers act on a proxy's word that nobody has seen their request; an application's is not that.
+    answer.headers_mut().remove(HEADER_REASON);
     let switch = Switch { client, idle: Some(worker.shared.settings.client_idle_timeout) };
     Ok(conclude(worker, cx, switch, answer, (connection, slot)))
 }

@@ -21,6 +21,8 @@ pub enum Outcome {
     Timeout,
     /// The endpoint's proxy is shutting down or not configured yet: its application has not seen the request.
     TurnedAway,
+    /// The endpoint's proxy refused it before its application has seen it, because that is broken.
+    Unserved,
     /// A limit on this side or the endpoint's proxy refused it: says nothing about health.
     Overflow,
 }
@@ -38,16 +40,16 @@ pub enum Health {
 
 impl Outcome {
     /// The outcome of an answer with these headers. A refusal for load by the endpoint's own proxy is `Overflow`, one
-    /// while it starts or stops `TurnedAway`, so that neither is taken for a broken endpoint. `grpc-status` among the headers (an answer of trailers
-    /// only) wins over the HTTP status.
+    /// while it starts or stops `TurnedAway`, so that neither is taken for a broken endpoint; another that says that the
+    /// request may be sent again is `Unserved`. `grpc-status` among the headers (an answer of trailers only) wins over
+    /// the HTTP status.
     pub fn answered(status: StatusCode, headers: &HeaderMap) -> Self {
-        if let Some(reason) = headers.get(names::HEADER_REASON) {
-            let any_of = |reasons: [Reason; 2]| reasons.iter().any(|r| r.label() == reason);
-            if any_of([Reason::Overflow, Reason::RateLimited]) {
-                return Self::Overflow;
-            }
-            if any_of([Reason::Draining, Reason::NotReady]) {
-                return Self::TurnedAway;
+        if let Some(label) = headers.get(names::HEADER_REASON) {
+            match Reason::ALL.iter().find(|reason| reason.label() == label) {
+                Some(Reason::Overflow | Reason::RateLimited) => return Self::Overflow,
+                Some(Reason::Draining | Reason::NotReady) => return Self::TurnedAway,
+                Some(reason) if reason.retryable() => return Self::Unserved,
+                _ => {}
             }
         }
         match headers.get("grpc-status") {
@@ -67,9 +69,11 @@ impl Outcome {
     pub fn health(self) -> Health {
         match self {
             Self::Status(status) if status.is_server_error() => Health::Bad,
-            Self::Grpc(2 | 4 | 13 | 14 | 15) | Self::ConnectFailed | Self::Reset | Self::Timeout => {
-                Health::Bad
-            }
+            Self::Grpc(2 | 4 | 13 | 14 | 15)
+            | Self::ConnectFailed
+            | Self::Reset
+            | Self::Timeout
+            | Self::Unserved => Health::Bad,
             Self::Status(_) | Self::Grpc(_) => Health::Good,
             Self::Overflow | Self::TurnedAway => Health::Unknown,
         }
@@ -108,6 +112,12 @@ mod tests {
         assert_eq!(answered(503, &[("x-weft-reason", "not-ready")]).health(), Health::Unknown);
         assert_eq!(answered(503, &[("x-weft-reason", "overflow")]).health(), Health::Unknown);
         assert_eq!(answered(429, &[("x-weft-reason", "rate-limited")]).health(), Health::Unknown);
-        assert_eq!(answered(503, &[("x-weft-reason", "app-unavailable")]).health(), Health::Bad);
+        assert_eq!(answered(503, &[("x-weft-reason", "forbidden")]).health(), Health::Bad);
+    }
+
+    #[test]
+    fn a_proxy_whose_application_is_gone_has_served_nothing_and_is_no_good() {
+        let gone = answered(503, &[("x-weft-reason", "app-unavailable")]);
+        assert_eq!((gone, gone.health()), (Outcome::Unserved, Health::Bad));
     }
 }

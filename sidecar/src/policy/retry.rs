@@ -80,7 +80,7 @@ impl Policy {
         let unseen = match attempt.outcome {
             Outcome::ConnectFailed => true,
             // The body may have left, though nobody has looked at it.
-            Outcome::TurnedAway => attempt.replayable,
+            Outcome::TurnedAway | Outcome::Unserved => attempt.replayable,
             _ => false,
         };
         if unseen && attempt.others && attempt.made < CONNECT_ATTEMPTS {
@@ -108,7 +108,7 @@ impl Policy {
             Outcome::Timeout => self.on_timeout,
             Outcome::Status(status) => self.on_status.contains(&status.as_u16()),
             Outcome::Grpc(code) => self.on_grpc.contains(&code),
-            Outcome::TurnedAway => self.on_status.contains(&503),
+            Outcome::TurnedAway | Outcome::Unserved => self.on_status.contains(&503),
             // More requests are the last thing an overloaded service needs.
             Outcome::Overflow => false,
         }
@@ -186,6 +186,13 @@ mod tests {
         let attempt = Attempt { made: 1, outcome: Outcome::TurnedAway, replayable: true, others: false };
         assert_eq!(Policy::new(None).decide(&attempt, 0), Next::Stop);
         assert_eq!(Policy::new(Some(&wire())).decide(&attempt, 0), Next::After(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_a_proxy_could_not_give_to_its_application_goes_elsewhere_without_a_policy() {
+        assert_eq!(next(None, 1, Outcome::Unserved), Next::Elsewhere);
+        let attempt = Attempt { made: 1, outcome: Outcome::Unserved, replayable: false, others: true };
+        assert_eq!(Policy::new(None).decide(&attempt, 0), Next::Stop);
     }
 
     #[test]
