@@ -145,6 +145,9 @@ pub struct HttpRouteFilter {
     /// For `RequestMirror`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_mirror: Option<RequestMirror>,
+    /// For `CORS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
     /// Fields that Weft does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -165,6 +168,9 @@ pub enum HttpFilterType {
     UrlRewrite,
     /// Sends a copy elsewhere.
     RequestMirror,
+    /// Lets pages of other origins in.
+    #[serde(rename = "CORS")]
+    Cors,
     /// Something Weft does not know.
     #[serde(untagged)]
     Other(String),
@@ -189,6 +195,33 @@ pub struct RequestRedirect {
     /// Status; none means 302.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
+    /// Fields that Weft does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What pages of other origins may do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cors {
+    /// Origins, `*` for all or for a part of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_origins: Vec<String>,
+    /// Whether requests may carry cookies and the like; none means no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_credentials: Option<bool>,
+    /// Methods, `*` for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_methods: Vec<String>,
+    /// Headers of requests, `*` for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_headers: Vec<String>,
+    /// Headers of answers that a page may read, `*` for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose_headers: Vec<String>,
+    /// Seconds for which a browser may keep what a preflight said; none means 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u32>,
     /// Fields that Weft does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -331,6 +364,9 @@ fn note_filters(unknown: &mut Unknown, path: &str, filters: &[HttpRouteFilter]) 
         if let Some(redirect) = &filter.request_redirect {
             unknown.note(&format!("{path}.requestRedirect"), &redirect.extra);
             note_path(unknown, &format!("{path}.requestRedirect.path"), redirect.path.as_ref());
+        }
+        if let Some(cors) = &filter.cors {
+            unknown.note(&format!("{path}.cors"), &cors.extra);
         }
         if let Some(rewrite) = &filter.url_rewrite {
             unknown.note(&format!("{path}.urlRewrite"), &rewrite.extra);

@@ -71,6 +71,14 @@ pub struct MeshSpec {
     /// Default: `Allow`. Example: `RegistryOnly`.
     #[serde(default)]
     pub outbound_policy: OutboundPolicy,
+
+    /// Proxies of your own in front of the gateways (load balancers, CDNs) whose `x-forwarded-for` is believed: so many
+    /// addresses at its end are theirs, and the client is the one before them. It is what `client-ip` means in limits,
+    /// balancing and logs. With more than there are, clients can pretend to be others. 0 to 10. Default: `0`, the client
+    /// is who connects to the gateway. Example: `1`.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10))]
+    pub trusted_hops: u8,
 }
 
 impl Default for MeshSpec {
@@ -83,6 +91,7 @@ impl Default for MeshSpec {
             redis: None,
             access_log: None,
             outbound_policy: OutboundPolicy::default(),
+            trusted_hops: 0,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod authz;
 pub mod breaker;
+pub mod cors;
 pub mod fallback;
 pub mod fault;
 pub mod filters;

@@ -87,6 +87,46 @@ async fn a_redirect_answers_without_a_backend() {
 }
 
 #[tokio::test]
+async fn behind_a_trusted_proxy_the_client_is_who_it_says() {
+    let limit = "  rateLimits: [{requests: 1, per: 1h, key: client-ip}]";
+    let hops = "---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: default}\n\
+                spec: {accessLog: None, trustedHops: 1}\n";
+    for (mesh_says, expected) in [("", [200, 429, 429]), (hops, [200, 200, 429])] {
+        let (mut mesh, _app) = gateway(limit, ALL).await;
+        mesh.apply(mesh_says);
+        let edge = mesh.listener("public-0", "http");
+        let mut statuses = Vec::new();
+        for chain in ["198.51.100.1", "6.6.6.6, 198.51.100.2", "7.7.7.7, 198.51.100.1"] {
+            let request = request("GET", "/x").header("x-forwarded-for", chain).body(Bytes::new()).unwrap();
+            statuses.push(send(edge, request).await.status.as_u16());
+        }
+        assert_eq!(statuses, expected, "{mesh_says}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_gets_in_and_others_do_not() {
+    let rules = "  - filters: [{type: CORS, cors: {allowOrigins: [\"https://*.example\"], allowMethods: [PUT], maxAge: 60}}]
+    backendRefs: [{name: product, port: 80}]";
+    let (mesh, app) = gateway("", rules).await;
+    let edge = mesh.listener("public-0", "http");
+    let ask = |method: &str, origin: &str| request(method, "/x").header("origin", origin);
+    let preflight = ask("OPTIONS", "https://shop.example").header("access-control-request-method", "PUT");
+    let answer = send(edge, preflight.body(Bytes::new()).unwrap()).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(answer.header("access-control-allow-methods"), "PUT");
+    assert_eq!((answer.header("access-control-max-age"), app.count()), ("60", 0));
+    let put = send(edge, ask("PUT", "https://shop.example").body(Bytes::new()).unwrap()).await;
+    assert_eq!(
+        (put.status.as_u16(), put.header("access-control-allow-origin")),
+        (200, "https://shop.example")
+    );
+    let other = send(edge, ask("PUT", "https://evil.test").body(Bytes::new()).unwrap()).await;
+    assert_eq!((other.header("access-control-allow-origin"), other.header("vary")), ("", "origin"));
+}
+
+#[tokio::test]
 async fn weights_split_the_traffic() {
     let canary = product("").replace("name: product", "name: canary");
     let rules =

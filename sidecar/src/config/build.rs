@@ -294,6 +294,7 @@ fn proxy_config(proxy: &v1::Proxy) -> Result<ProxyConfig, Wrong> {
             given => given,
         },
         redis_url: text(&proxy.redis_url),
+        trusted_hops: proxy.trusted_hops.try_into().unwrap_or_default(),
         zone: proxy.zone.as_str().into(),
         roots: roots(proxy)?,
     })

@@ -81,6 +81,8 @@ pub struct ProxyConfig {
     pub outbound_policy: v1::OutboundPolicy,
     /// For global rate limits.
     pub redis_url: Option<Box<str>>,
+    /// Trusted proxies in front of the gateways.
+    pub trusted_hops: usize,
     /// Where this proxy runs; empty: not known.
     pub zone: Arc<str>,
     /// The roots of the mesh, where the operator says them; `certs.rs` puts them in force.
@@ -107,6 +109,7 @@ impl Default for ProxyConfig {
             outbound: Vec::new(),
             outbound_policy: v1::OutboundPolicy::Allow,
             redis_url: None,
+            trusted_hops: 0,
             zone: "".into(),
             roots: None,
         }

@@ -11,7 +11,7 @@ use super::for_host;
 use crate::config::snapshot::{Destination, Snapshot};
 use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
-use crate::http::enter::{Entered, enter};
+use crate::http::enter::{Entered, behind, enter};
 use crate::http::exchange::Exchange;
 use crate::http::received::Received;
 use crate::http::upgrade::Inward;
@@ -38,6 +38,7 @@ pub async fn handle(
     let Entered { mut cx, upgrade, refused } =
         enter(Direction::Gateway, &conn, &worker.shared.telemetry, &mut request.parts);
     request.upgrade = upgrade;
+    behind(&mut cx, Direction::Gateway, &request.parts.headers, config.proxy.trusted_hops);
     let way = match refused {
         Some(reject) => Err(reject),
         None => find(&worker, &config, address, &mut cx, &mut request).await,
@@ -77,7 +78,7 @@ async fn steps(
     body: Received,
 ) -> Result<Response<Body>, Reject> {
     let routed = match way {
-        Way::Answer(redirection) => return Ok(routes::redirect(redirection, cx)),
+        Way::Answer(reply) => return Ok(routes::reply(reply, cx)),
         Way::To(routed) => routed,
     };
     token(&routed.destination, cx, &mut request.parts)?;

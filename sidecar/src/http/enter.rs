@@ -237,6 +237,24 @@ fn request_id(headers: &mut HeaderMap) -> Box<str> {
     id.into()
 }
 
+/// The client where trusted proxies stand in front of the gateway: of the addresses in `x-forwarded-for`, the one before
+/// theirs, or the first where there are fewer. Only of a request that came through a gateway.
+pub fn behind(cx: &mut RequestCx, direction: Direction, headers: &HeaderMap, trusted: usize) {
+    let believed = match direction {
+        Direction::Gateway => true,
+        Direction::Inbound => cx.conn.identity.is_some(),
+        Direction::Outbound => false,
+    };
+    if trusted == 0 || !believed {
+        return;
+    }
+    let lines = headers.get_all(&FORWARDED_FOR).iter().rev().filter_map(|line| line.to_str().ok());
+    let hops = lines.flat_map(|line| line.rsplit(',')).take(trusted + 1);
+    // What is no address ends what can be believed.
+    let known = hops.map_while(|hop| hop.trim().parse().ok());
+    cx.client_ip = known.last().unwrap_or(cx.client_ip);
+}
+
 /// Inside the mesh the gateway's word counts: the last hop of `x-forwarded-for`, from a peer with an identity.
 fn client_ip(direction: Direction, conn: &ConnCx, headers: &HeaderMap) -> IpAddr {
     let peer = conn.peer.ip();

@@ -8,7 +8,7 @@ use super::{Peer, app, checks};
 use crate::config::snapshot::{InboundConfig, Snapshot};
 use crate::cx::RequestCx;
 use crate::http::body::Body;
-use crate::http::enter::{Entered, enter};
+use crate::http::enter::{Entered, behind, enter};
 use crate::http::exchange::Exchange;
 use crate::http::received::Received;
 use crate::http::upgrade::Inward;
@@ -23,9 +23,10 @@ pub async fn handle(
     (mut request, body): (Inward, Received),
 ) -> Response<Body> {
     let config = worker.shared.config.load_full();
-    let Entered { cx, upgrade, refused } =
+    let Entered { mut cx, upgrade, refused } =
         enter(Direction::Inbound, &peer.conn, &worker.shared.telemetry, &mut request.parts);
     request.upgrade = upgrade;
+    behind(&mut cx, Direction::Inbound, &request.parts.headers, config.proxy.trusted_hops);
     let mut exchange = Exchange::begin(&worker, Direction::Inbound, &peer.metrics, cx);
     let answer = match (refused, &config.inbound) {
         (Some(reject), _) => Err(reject),

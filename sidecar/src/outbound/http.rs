@@ -70,7 +70,7 @@ async fn steps(
         None => routes::Way::To(Routed::straight(destination, pinned)),
     };
     match followed {
-        routes::Way::Answer(redirection) => Ok(routes::redirect(redirection, cx)),
+        routes::Way::Answer(reply) => Ok(routes::reply(reply, cx)),
         routes::Way::To(routed) => forward(worker, &routed, cx, request, body).await,
     }
 }

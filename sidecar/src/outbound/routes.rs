@@ -1,13 +1,13 @@
-//! Follows a route: answers with its redirect, or edits the request as its filters say and finds the backend's
+//! Follows a route: answers with its redirect or to a preflight, or edits the request as its filters say and finds the backend's
 //! destination. Stands before everything that belongs to the destination itself.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, LOCATION};
+use http::header::{HOST, LOCATION, VARY};
 use http::uri::Uri;
-use http::{HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
@@ -15,6 +15,7 @@ use crate::http::answer::put_request_id;
 use crate::http::body::Body;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
+use crate::policy::cors::Cross;
 use crate::policy::filters::{Filters, Mirror, Redirection, Target};
 use crate::policy::route::{Backend, Route, Selected};
 use crate::reject::{Reason, Reject};
@@ -23,9 +24,16 @@ use crate::reject::{Reason, Reject};
 #[derive(Debug)]
 pub enum Way {
     /// To an answer right here.
-    Answer(Redirection),
+    Answer(Reply),
     /// To a destination.
     To(Routed),
+}
+
+/// An answer that a filter gives.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A destination, with what the route says about the way there.
@@ -41,12 +49,15 @@ pub struct Routed {
     pub attempt_timeout: Option<Duration>,
     /// The route, and the index of its backend, whose filters edit the answer.
     answered_by: Option<(Arc<Route>, usize)>,
+    /// What the answer tells the browser of another origin.
+    cross: Option<Cross>,
 }
 
 impl Routed {
     /// Straight to a destination, without a route.
     pub fn straight(destination: Arc<Destination>, pinned: Option<Pinned>) -> Self {
-        Self { timeout: destination.timeout, destination, pinned, attempt_timeout: None, answered_by: None }
+        let timeout = destination.timeout;
+        Self { timeout, destination, pinned, attempt_timeout: None, answered_by: None, cross: None }
     }
 
     /// Edits an answer as the route and its backend say.
@@ -56,6 +67,13 @@ impl Routed {
             backend.filters.edit_response(answer.headers_mut());
         }
         route.filters.edit_response(answer.headers_mut());
+        for (name, value) in self.cross.iter().flat_map(|cross| &cross.headers) {
+            if name == VARY {
+                answer.headers_mut().append(name, value.clone());
+            } else {
+                answer.headers_mut().insert(name, value.clone());
+            }
+        }
     }
 
     /// Destinations that get a copy of the request.
@@ -78,13 +96,18 @@ pub async fn follow(
     let Selected { route, prefix } = selected;
     let query = request.parts.uri.query().map(str::to_owned);
     let target = Target { port: cx.conn.port, query: query.as_deref(), prefix };
+    let cors = route.filters.cors();
+    let cross = cors.and_then(|cors| cors.cross(&request.parts.method, &request.parts.headers));
+    if let Some(Cross { preflight: true, headers }) = cross {
+        return Ok(Way::Answer(Reply { status: StatusCode::NO_CONTENT, headers }));
+    }
     if let Some(redirection) = route.filters.redirect(cx, &target) {
-        return Ok(Way::Answer(redirection));
+        return Ok(Way::Answer(redirection.into()));
     }
     let invalid = || Reject::new(Reason::InvalidRoute).by(&*route.name);
     let backend = route.backend(rand::random()).ok_or_else(invalid)?;
     if let Some(redirection) = backend.filters.redirect(cx, &target) {
-        return Ok(Way::Answer(redirection));
+        return Ok(Way::Answer(redirection.into()));
     }
     let name = backend.destination.as_ref().ok_or_else(invalid)?;
     edit(&route.filters, cx, request, &target);
@@ -99,6 +122,7 @@ pub async fn follow(
         attempt_timeout: route.backend_timeout,
         pinned: None,
         answered_by: Some((Arc::clone(&route), index.unwrap_or_default())),
+        cross,
         destination,
     }))
 }
@@ -113,11 +137,17 @@ fn edit(filters: &Filters, cx: &RequestCx, request: &mut Inward, target: &Target
     }
 }
 
-/// The answer a redirect filter gives.
-pub fn redirect(redirection: Redirection, cx: &RequestCx) -> Response<Body> {
+impl From<Redirection> for Reply {
+    fn from(redirection: Redirection) -> Self {
+        Self { status: redirection.status, headers: vec![(LOCATION, redirection.location)] }
+    }
+}
+
+/// The answer that a filter gives.
+pub fn reply(reply: Reply, cx: &RequestCx) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = redirection.status;
-    answer.headers_mut().insert(LOCATION, redirection.location);
+    *answer.status_mut() = reply.status;
+    answer.headers_mut().extend(reply.headers);
     put_request_id(answer.headers_mut(), &cx.id);
     answer
 }

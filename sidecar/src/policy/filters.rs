@@ -1,5 +1,5 @@
 //! What a route does to its requests and answers: headers set, added and removed, a redirect instead of a call, another
-//! path or host for the backend, a copy to a mirror. Follows the Gateway API's HTTPRoute filters.
+//! path or host for the backend, a copy to a mirror, what other origins may do (`cors.rs`). Follows the Gateway API's HTTPRoute filters.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use weft_api::v1;
 
 use super::ConfigError;
+use super::cors::Cors;
 use super::pattern::header_name;
 use crate::cx::RequestCx;
 
@@ -19,6 +20,7 @@ pub struct Filters {
     redirect: Option<Redirect>,
     rewrite: Option<Rewrite>,
     mirrors: Box<[Mirror]>,
+    cors: Option<Cors>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,13 +97,14 @@ impl Filters {
     pub fn new(config: &[v1::Filter]) -> Result<Self, ConfigError> {
         use v1::filter::Filter;
         let (mut request, mut response, mut mirrors) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut redirect, mut rewrite) = (None, None);
+        let (mut redirect, mut rewrite, mut cors) = (None, None, None);
         for filter in config.iter().filter_map(|f| f.filter.as_ref()) {
             match filter {
                 Filter::RequestHeaders(edit) => request.push(HeaderEdit::new(edit)?),
                 Filter::ResponseHeaders(edit) => response.push(HeaderEdit::new(edit)?),
                 Filter::Redirect(config) => redirect = Some(Redirect::new(config)?),
                 Filter::Rewrite(config) => rewrite = Some(Rewrite::new(config)?),
+                Filter::Cors(config) => cors = Some(Cors::new(config)?),
                 Filter::Mirror(backend) if backend.destination.is_empty() => {}
                 Filter::Mirror(backend) => {
                     let destination = backend.destination.as_str().into();
@@ -115,6 +118,7 @@ impl Filters {
             redirect,
             rewrite,
             mirrors: mirrors.into(),
+            cors,
         })
     }
 
@@ -144,6 +148,11 @@ impl Filters {
     /// The host to send to the backend, where the filters change it.
     pub fn rewrite_host(&self) -> Option<&str> {
         self.rewrite.as_ref()?.host.as_deref()
+    }
+
+    /// What other origins may do, where that is said.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
     }
 
     /// Destinations that get a copy of requests, whose answers nobody waits for.

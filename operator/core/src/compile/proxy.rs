@@ -29,6 +29,7 @@ pub fn of(world: &World, instance: &InstanceRef) -> Body {
         redis_url: world.redis_url(),
         roots: world.trust().roots.clone(),
         roots_number: world.trust().number,
+        trusted_hops: mesh.trusted_hops.into(),
         zone: world.instance(instance).map(|instance| instance.zone.clone()).unwrap_or_default(),
     })
 }

@@ -6,8 +6,8 @@
 use weft_api::v1;
 use weft_api::v1::filter::Filter;
 use weft_crds::http_route::{
-    HttpBackendRef, HttpFilterType, HttpRouteFilter, HttpRouteMatch, HttpRouteRule, PathMatch, PathMatchType,
-    PathModifier, PathModifierType, RequestRedirect, UrlRewrite,
+    Cors, HttpBackendRef, HttpFilterType, HttpRouteFilter, HttpRouteMatch, HttpRouteRule, PathMatch,
+    PathMatchType, PathModifier, PathModifierType, RequestRedirect, UrlRewrite,
 };
 
 use super::filters;
@@ -15,6 +15,9 @@ use super::rank::{MatchRank, PathKind, PathRank};
 use super::{Rule, Unsupported, backend};
 use crate::compile::inbound::millis;
 use crate::world::{RouteView, World};
+
+/// Seconds that a preflight holds where the route does not say (Gateway API, `HTTPCORSFilter`).
+const CORS_MAX_AGE: u32 = 5;
 
 /// One rule, compiled but for hosts and order.
 pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &HttpRouteRule) -> Rule {
@@ -131,8 +134,22 @@ fn one_filter(
             let mirror = filter.request_mirror.as_ref().ok_or_else(|| missing("requestMirror"))?;
             filters::mirror(world, route, mirror).map(Filter::Mirror)
         }
+        HttpFilterType::Cors => {
+            Some(Filter::Cors(cors(filter.cors.as_ref().ok_or_else(|| missing("cors"))?)))
+        }
         HttpFilterType::Other(other) => return Err(format!("filter type `{other}` is not known")),
     })
+}
+
+fn cors(cors: &Cors) -> v1::Cors {
+    v1::Cors {
+        allow_origins: cors.allow_origins.clone(),
+        allow_credentials: cors.allow_credentials.unwrap_or_default(),
+        allow_methods: cors.allow_methods.clone(),
+        allow_headers: cors.allow_headers.clone(),
+        expose_headers: cors.expose_headers.clone(),
+        max_age: cors.max_age.unwrap_or(CORS_MAX_AGE),
+    }
 }
 
 fn redirect(redirect: &RequestRedirect) -> Result<v1::Redirect, String> {
