@@ -54,6 +54,8 @@ pub const BACKOFF_JITTER: f64 = 0.5;
 pub const RETRY_BUDGET_PERCENT: f64 = 20.0;
 /// Retries allowed per second whatever the percentage.
 pub const RETRY_BUDGET_MIN_PER_SECOND: u32 = 10;
+/// Further instances that a hedged request goes to.
+pub const HEDGE_MAX: u32 = 1;
 /// What is retried where a `retries` block does not say.
 pub const RETRY_ON: [RetryOn; 5] =
     [RetryOn::Connect, RetryOn::Reset, RetryOn::Status(502), RetryOn::Status(503), RetryOn::Status(504)];
@@ -139,6 +141,10 @@ pub(crate) fn redis_secret_key() -> String {
 
 pub(crate) fn rate_limit_per() -> Duration {
     RATE_LIMIT_PER
+}
+
+pub(crate) fn hedge_max() -> u32 {
+    HEDGE_MAX
 }
 
 pub(crate) fn health_path() -> String {

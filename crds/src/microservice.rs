@@ -36,8 +36,8 @@ pub use mtls::{Mtls, MtlsMode};
 pub use port::{Port, Protocol};
 pub use rate_limit::{Algorithm, Failure, LimitHeaders, RateLimit, RateLimitKey, Scope};
 pub use resilience::{
-    Abort, Backoff, CircuitBreaker, Fallback, Fault, FaultAction, Limits, OutlierDetection, Resilience,
-    Retries, RetryBudget,
+    Abort, Backoff, CircuitBreaker, Fallback, Fault, FaultAction, FaultWhen, Hedge, Limits, OutlierDetection,
+    Resilience, Retries, RetryBudget,
 };
 pub use retry_on::RetryOn;
 pub use status::{BreakerState, BreakerStatus, MicroserviceStatus};

@@ -209,8 +209,14 @@ pub const HASH_ONE: Rule = rule(
     "exactly one of header, cookie and clientIp is needed",
     "keep one of them",
 );
+/// Only a cookie is set.
+pub const LIFETIME_OF_COOKIE: Rule = rule(
+    "!has(self.cookieLifetime) || has(self.cookie)",
+    "cookieLifetime is given without cookie",
+    "remove cookieLifetime, or hash a cookie",
+);
 /// Rules of `loadBalancing.consistentHash`.
-pub const CONSISTENT_HASH: &[Rule] = &[HASH_ONE];
+pub const CONSISTENT_HASH: &[Rule] = &[HASH_ONE, LIFETIME_OF_COOKIE];
 
 /// There is one mesh.
 pub const MESH_IS_DEFAULT: Rule = rule(

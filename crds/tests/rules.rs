@@ -116,6 +116,11 @@ const SERVICES: &[Case] = &[
         "{resilience: {outlierDetection: {eject: 0s}}}",
     ),
     case(rules::POSITIVE_DURATION, "spec.resilience.fallback.stale", "{resilience: {fallback: {stale: 0s}}}"),
+    case(
+        rules::POSITIVE_DURATION,
+        "spec.resilience.retries.hedge.after",
+        "{resilience: {retries: {hedge: {after: 0s}}}}",
+    ),
     case(rules::POSITIVE_DURATION, "spec.rateLimits[0].per", "{rateLimits: [{requests: 1, per: 0s}]}"),
     case(
         rules::BURST_OF_BUCKET,
@@ -134,6 +139,11 @@ const SERVICES: &[Case] = &[
     ),
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {policy: ConsistentHash}}"),
     case(rules::HASH_WITH_POLICY, "spec.loadBalancing", "{loadBalancing: {consistentHash: {header: a}}}"),
+    case(
+        rules::LIFETIME_OF_COOKIE,
+        "spec.loadBalancing.consistentHash.cookieLifetime",
+        "{loadBalancing: {policy: ConsistentHash, consistentHash: {header: a, cookieLifetime: 1h}}}",
+    ),
     case(
         rules::SLOW_START_WITHOUT_HASH,
         "spec.loadBalancing.slowStart",

@@ -61,6 +61,8 @@ pub struct RequestCx {
     pub endpoint: Option<SocketAddr>,
     /// Attempts made.
     pub attempts: u32,
+    /// Key of the session that begins with this request.
+    pub session: Option<u64>,
     /// How the tightest rate limit stands, where the answer is to say so.
     pub standing: Option<Standing>,
 }

@@ -4,7 +4,9 @@
 pub mod attempts;
 pub mod destination;
 pub mod forward;
+mod hedge;
 pub mod http;
+mod mirror;
 pub mod routes;
 pub mod tcp;
 

@@ -10,7 +10,7 @@ use http::StatusCode;
 use weft_sidecar::policy::breaker::{State, Transition};
 use weft_sidecar::reject::{GrpcCode, Reason};
 use weft_sidecar::settings::Settings;
-use weft_sidecar::telemetry::metrics::{GlobalLimit, Metrics, TlsFailure};
+use weft_sidecar::telemetry::metrics::{GlobalLimit, Metrics, Mirrored, TlsFailure};
 use weft_sidecar::telemetry::{Answer, Direction};
 
 const README: &str = include_str!("../README.md");
@@ -91,6 +91,8 @@ fn touched() -> String {
     });
     peer.retried();
     peer.retry_over_budget();
+    peer.hedged();
+    peer.mirrored(Mirrored::Sent);
     peer.served_stale();
     drop(peer.tcp().opened());
     peer.breaker_moved(Transition { from: State::Closed, to: State::Open });

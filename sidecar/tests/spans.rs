@@ -116,6 +116,7 @@ fn cx(telemetry: &Telemetry) -> RequestCx {
         destination: Some("shop/product:http".into()),
         endpoint: Some("10.0.0.8:15006".parse().unwrap()),
         attempts: 2,
+        session: None,
         standing: None,
     }
 }

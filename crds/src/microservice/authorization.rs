@@ -177,7 +177,7 @@ fn deny() -> Effect {
     Effect::Deny
 }
 
-fn values_by_name(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn values_by_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,

@@ -6,7 +6,8 @@
 use crate::defaults;
 use crate::duration::Duration;
 use crate::microservice::resilience::{
-    Backoff, CircuitBreaker, Fallback, Fault, Limits, OutlierDetection, Resilience, Retries, RetryBudget,
+    Backoff, CircuitBreaker, Fallback, Fault, Hedge, Limits, OutlierDetection, Resilience, Retries,
+    RetryBudget,
 };
 use crate::microservice::retry_on::RetryOn;
 
@@ -50,6 +51,8 @@ pub struct EffectiveRetries {
     pub budget_min_per_second: u32,
     /// What is tried again.
     pub on: Vec<RetryOn>,
+    /// Sending a request to a second instance while the first is slow.
+    pub hedge: Option<Hedge>,
 }
 
 /// The breaker in force. At least one of its two rules is there.
@@ -166,6 +169,7 @@ fn retries(layers: &Layers<'_, Retries>) -> Option<EffectiveRetries> {
             .of(|b| b.min_per_second)
             .unwrap_or(defaults::RETRY_BUDGET_MIN_PER_SECOND),
         on: layers.of(|l| l.on.clone()).unwrap_or_else(|| defaults::RETRY_ON.to_vec()),
+        hedge: layers.of(|l| l.hedge),
     })
 }
 
@@ -255,7 +259,7 @@ mod tests {
         let retries = effective.retries.unwrap();
         assert_eq!((retries.attempts, retries.base, retries.max), (3, secs(1), secs(10)));
         assert_eq!((retries.jitter, retries.budget_percent, retries.budget_min_per_second), (0.5, 20.0, 10));
-        assert_eq!(retries.on, defaults::RETRY_ON);
+        assert_eq!((&retries.on[..], retries.hedge), (&defaults::RETRY_ON[..], None));
         let breaker = effective.circuit_breaker.unwrap();
         assert_eq!((breaker.consecutive_failures, breaker.open_for), (Some(5), secs(60)));
         let ratio = FailureRatio { ratio: 0.6, min_requests: 3, window: secs(10) };

@@ -78,6 +78,12 @@ pub struct ConsistentHash {
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"))]
     pub cookie: Option<String>,
 
+    /// With `cookie`: callers' proxies set it themselves, to a random value, where a request brings none, so that a client
+    /// stays with an instance without the service's help. It lasts that long; `0s` means until the browser is closed.
+    /// Default: none, the service sets it. Example: `1h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_lifetime: Option<Duration>,
+
     /// With `true` the client's address is hashed. Only `true` is allowed. Default: none. Example: `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = [true]))]

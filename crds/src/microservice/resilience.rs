@@ -3,12 +3,15 @@
 //! Every field is optional because the mesh may give a default. [`crate::microservice::effective`] puts the
 //! service's values, the mesh's and the built-in ones together. Nothing here acts; callers' sidecars do.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::microservice::authorization::values_by_name;
 use crate::microservice::retry_on::RetryOn;
-use crate::rules;
+use crate::{defaults, rules};
 
 /// How callers treat a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +87,25 @@ pub struct Retries {
     #[serde(rename = "retryOn", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub on: Option<Vec<RetryOn>>,
+
+    /// Sending a GET or HEAD without body to a second instance while the first is slow; the first good answer counts.
+    /// Takes from the budget, and counts as an attempt. Default: none. Example: `{after: 50ms, max: 1}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+}
+
+/// Sending a request to a second instance while the first is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hedge {
+    /// How long the first may take; somewhat more than most answers do. More than `0s`. Example: `50ms`.
+    #[schemars(extend("x-kubernetes-validations" = rules::cel(rules::POSITIVE)))]
+    pub after: Duration,
+
+    /// Further instances that are asked, each after as long again. 1 to 3. Default: `1`. Example: `2`.
+    #[serde(default = "defaults::hedge_max")]
+    #[schemars(range(min = 1, max = 3))]
+    pub max: u32,
 }
 
 /// Pauses between attempts: `base`, then twice as long each time, up to `max`.
@@ -243,6 +265,39 @@ pub struct Fault {
     /// The answer instead of the service's. Default: none. Example: `{status: 503}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abort: Option<Abort>,
+
+    /// Requests that may meet it. All that is given must hold. Default: all. Example: `{headers: {x-chaos: [latency]}}`.
+    #[serde(default, skip_serializing_if = "FaultWhen::is_empty")]
+    pub when: FaultWhen,
+}
+
+/// Requests that may meet a fault. A request must match each of the lists given, by one of its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FaultWhen {
+    /// Methods, in capitals. Default: all. At most 16. Example: `[GET, POST]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = "^[A-Z]+$")))]
+    pub methods: Vec<String>,
+
+    /// Paths as the caller writes them, exact or with `*` at the end for everything that begins so. Default: all.
+    /// At most 64. Example: `["/orders*"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024), regex(pattern = r"^/[^*?#\s]*\*?$")))]
+    pub paths: Vec<String>,
+
+    /// Headers, each with values of which the request must have one; `*` alone means any value. Default: none.
+    /// At most 16, with 1 to 64 values each. Example: `{x-chaos: [latency]}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "values_by_name")]
+    pub headers: BTreeMap<String, Vec<String>>,
+}
+
+impl FaultWhen {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// An answer instead of the service's.

@@ -158,7 +158,10 @@ fn load_balancing(block: &LoadBalancing, at: &FieldPath, broken: &mut Broken) {
     broken.unless(!slow, &rules::SLOW_START_WITHOUT_HASH, &at.field("slowStart"));
     if let Some(hash) = &block.consistent_hash {
         let keys = [hash.header.is_some(), hash.cookie.is_some(), hash.client_ip.is_some()];
-        broken.unless(exactly_one(&keys), &rules::HASH_ONE, &at.field("consistentHash"));
+        let here = at.field("consistentHash");
+        broken.unless(exactly_one(&keys), &rules::HASH_ONE, &here);
+        let bare = hash.cookie_lifetime.is_some() && hash.cookie.is_none();
+        broken.unless(!bare, &rules::LIFETIME_OF_COOKIE, &here.field("cookieLifetime"));
     }
 }
 

@@ -62,6 +62,26 @@ async fn the_own_zone_serves_until_half_of_it_has_failed() {
 }
 
 #[tokio::test]
+async fn a_client_stays_with_the_instance_its_cookie_leads_to() {
+    let spec =
+        "  loadBalancing: {policy: ConsistentHash, consistentHash: {cookie: session, cookieLifetime: 1h}}";
+    let (mesh, _apps) = products(spec, 4).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    for _ in 0..5 {
+        let first = get(outbound, "/x").await;
+        let cookie = first.header("set-cookie").to_owned();
+        assert!(cookie.contains("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"), "{cookie}");
+        let value = cookie.split(';').next().unwrap().to_owned();
+        let app = first.seen().app;
+        for _ in 0..5 {
+            let again = request("GET", "/x").header("cookie", &value).body("".into()).unwrap();
+            let again = send(outbound, again).await;
+            assert_eq!((again.header("set-cookie"), again.seen().app.as_str()), ("", app.as_str()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn when_too_many_are_ejected_all_are_used() {
     let spec = "  loadBalancing: {policy: RoundRobin}
   resilience: {outlierDetection: {consecutiveFailures: 1, eject: 1h, maxEjectedPercent: 100, panicPercent: 60}}";

@@ -87,6 +87,40 @@ async fn a_redirect_answers_without_a_backend() {
 }
 
 #[tokio::test]
+async fn a_mirror_gets_a_copy_with_its_body_and_its_answer_is_nobodys() {
+    let copy = product("").replace("name: product", "name: shadow");
+    let rules = "  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+    backendRefs: [{name: product, port: 80}]";
+    let app = HttpApp::start("product").await;
+    let shadow = HttpApp::start("shadow").await;
+    shadow.answer_with(500);
+    let mut mesh = Mesh::new(&format!("{}---\n{copy}{GATEWAY}{}", product(""), route(rules)));
+    mesh.add("product-0", &[("http", app.addr)]);
+    mesh.add("shadow-0", &[("http", shadow.addr)]);
+    mesh.add_gateway("public-0", &["http"]);
+    let edge = mesh.listener("public-0", "http");
+    assert_eq!(get(edge, "/a").await.status, 200);
+    let post = request("POST", "/b").body(Bytes::from("payload")).unwrap();
+    assert_eq!(send(edge, post).await.status, 200);
+    let large = request("POST", "/c").body(Bytes::from(vec![b'x'; 200_000])).unwrap();
+    assert_eq!(send(edge, large).await.status, 200);
+    let metric = |text: &str, result: &str| {
+        let line = text.lines().find(|line| {
+            line.starts_with("weft_mirrors_total") && line.contains(&format!("result=\"{result}\""))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).unwrap_or_default()
+    };
+    weft_e2e::eventually("the copies are counted", async || {
+        let text = get(mesh.page("public-0", "metrics"), "/metrics").await.text();
+        (metric(&text, "sent") == 2 && metric(&text, "dropped") == 1).then_some(())
+    })
+    .await;
+    let mut seen: Vec<_> = shadow.seen().into_iter().map(|seen| (seen.path, seen.body)).collect();
+    seen.sort();
+    assert_eq!(seen, [("/a".to_owned(), String::new()), ("/b".to_owned(), "payload".to_owned())]);
+}
+
+#[tokio::test]
 async fn behind_a_trusted_proxy_the_client_is_who_it_says() {
     let limit = "  rateLimits: [{requests: 1, per: 1h, key: client-ip}]";
     let hops = "---\napiVersion: weft.dev/v1alpha1\nkind: Mesh\nmetadata: {name: default}\n\

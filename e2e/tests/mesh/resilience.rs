@@ -88,6 +88,66 @@ async fn the_budget_ends_a_storm_of_retries() {
     assert!((1..=20).contains(&retries), "{retries} retries of 20 requests");
 }
 
+const HEDGE: &str = "  loadBalancing: {policy: RoundRobin}
+  resilience:
+    retries: {attempts: 1, retryOn: [connect], hedge: {after: 100ms, max: 1}";
+
+/// Two products behind a hedge, of which the one returned last is slow.
+async fn slow_and_fast(budget: &str) -> (Mesh, HttpApp, HttpApp) {
+    let (mut mesh, fast) = order_and_product(&format!("{HEDGE}{budget}}}")).await;
+    let slow = HttpApp::start("slow").await;
+    slow.delay(Duration::from_secs(30));
+    mesh.add("product-1", &[("http", slow.addr)]);
+    (mesh, fast, slow)
+}
+
+#[tokio::test]
+async fn a_slow_get_is_hedged_and_the_first_good_answer_counts() {
+    let (mesh, fast, slow) = slow_and_fast("").await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    for _ in 0..4 {
+        assert_eq!(get(outbound, "/x").await.seen().app, "product");
+    }
+    assert_eq!(fast.count(), 4);
+    let text = get(mesh.page("order-0", "metrics"), "/metrics").await.text();
+    let hedges = text.lines().find(|line| line.starts_with("weft_hedges_total")).unwrap_or_default();
+    assert!(slow.count() > 0 && hedges.ends_with(&format!(" {}", slow.count())), "{hedges}");
+}
+
+#[tokio::test]
+async fn a_hedge_that_fails_leaves_the_first_attempt_to_answer() {
+    let (mesh, fast, slow) = slow_and_fast("").await;
+    fast.answer_with(503);
+    slow.delay(Duration::from_millis(400));
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    let answers = [get(outbound, "/x").await, get(outbound, "/x").await];
+    let statuses = answers.each_ref().map(|answer| answer.status.as_u16());
+    assert!(statuses.contains(&200), "{statuses:?}");
+    assert_eq!(slow.count(), 1);
+}
+
+#[tokio::test]
+async fn what_may_not_be_made_twice_is_not_hedged() {
+    let (mesh, fast, slow) = slow_and_fast("").await;
+    slow.delay(Duration::from_millis(400));
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    for _ in 0..2 {
+        let post = request("POST", "/x").body(Bytes::from("payload")).unwrap();
+        assert_eq!(send(outbound, post).await.status, 200);
+    }
+    assert_eq!((fast.count(), slow.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_retry_budget_holds_for_hedges() {
+    let (mesh, fast, slow) = slow_and_fast(", budget: {percent: 0, minPerSecond: 0}").await;
+    slow.delay(Duration::from_millis(300));
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    let apps = [get(outbound, "/x").await.seen().app, get(outbound, "/x").await.seen().app];
+    assert!(apps.contains(&"slow".to_owned()), "{apps:?}");
+    assert_eq!((fast.count(), slow.count()), (1, 1));
+}
+
 const BREAKER: &str = "  resilience:
     circuitBreaker: {consecutiveFailures: 3, openFor: 1s, halfOpenRequests: 1}";
 
@@ -210,6 +270,18 @@ async fn faults_are_injected_at_their_share() {
     let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
     assert_eq!((answer.status.as_u16(), answer.reason()), (418, "fault-injected"));
     assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
+async fn a_fault_meets_only_the_requests_that_it_names() {
+    let spec =
+        "  resilience: {faults: [{percent: 100, abort: {status: 503}, when: {headers: {x-chaos: [abort]}}}]}";
+    let (mesh, app) = order_and_product(spec).await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    assert_eq!(get(outbound, "/x").await.status, 200);
+    let chaos = request("GET", "/x").header("x-chaos", "abort").body("".into()).unwrap();
+    assert_eq!(send(outbound, chaos).await.reason(), "fault-injected");
+    assert_eq!(app.count(), 1);
 }
 
 #[tokio::test]

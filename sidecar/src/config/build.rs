@@ -19,6 +19,7 @@ use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
 use crate::policy::fault::Faults;
 use crate::policy::jwt::KeySet;
+use crate::policy::limits::Limits;
 use crate::policy::pattern::HostPattern;
 use crate::policy::rate_limit::RateLimits;
 use crate::policy::retry::{self, budget::Budget};
@@ -30,6 +31,8 @@ use crate::upstream::balance::{Balancer, Rules};
 pub const SELF: &str = "self";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Copies under way to one destination, over all workers.
+const MAX_MIRRORS: u32 = 128;
 
 /// What is wrong with one resource, in words for a person.
 type Wrong = String;
@@ -256,6 +259,7 @@ fn destination(
         retry: retry::Policy::new(retries),
         budget: budget.unwrap_or_else(|| Arc::new(Budget::new(retries, Instant::now()))),
         limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
+        mirrors: previous.map_or_else(mirrors, |previous| Arc::clone(&previous.mirrors)),
         faults: Faults::new(&spec.faults).map_err(|e| words(&e))?,
         stale: millis(spec.fallback_stale_ms),
         routes,
@@ -263,6 +267,11 @@ fn destination(
         made_of,
         metrics: previous.map_or_else(OnceLock::new, |previous| previous.metrics.clone()),
     })
+}
+
+fn mirrors() -> Arc<Limits> {
+    let limits = v1::Limits { requests: MAX_MIRRORS, ..v1::Limits::default() };
+    Arc::new(Limits::new(Some(&limits)))
 }
 
 fn lead(spec: &v1::Address) -> Result<Address, Wrong> {

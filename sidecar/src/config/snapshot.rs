@@ -232,6 +232,8 @@ pub struct Destination {
     pub budget: Arc<Budget>,
     /// What may be in flight at once.
     pub limits: Arc<Limits>,
+    /// Copies for mirroring that may be under way to it at once.
+    pub mirrors: Arc<Limits>,
     /// Faults to inject.
     pub faults: Faults,
     /// How old an answer may be that is served while the breaker is open; none: no such answer.

@@ -78,6 +78,7 @@ pub fn enter(
         destination: None,
         endpoint: None,
         attempts: 0,
+        session: None,
         standing: None,
     };
     Entered { cx, upgrade, refused }

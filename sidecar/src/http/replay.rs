@@ -57,6 +57,13 @@ impl Keeper {
         !self.0.borrow().lost
     }
 
+    /// The same body for another request, once it is here to its end.
+    pub fn complete(&self) -> Option<Self> {
+        let kept = self.0.borrow();
+        let all_read = kept.read_to_end || kept.rest.is_end_stream();
+        (all_read && !kept.lost).then(|| Self(Rc::clone(&self.0)))
+    }
+
     /// One sending from the start. Earlier sendings must be over.
     pub fn replay(&self) -> Replay {
         Replay { kept: Rc::clone(&self.0), sent: 0, trailers_sent: false }

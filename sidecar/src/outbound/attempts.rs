@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 use weft_api::v1::Protocol;
 
+use super::hedge::race;
+use super::mirror;
 use super::routes::Routed;
 use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
@@ -23,7 +25,7 @@ use crate::net::worker::Worker;
 use crate::policy::breaker::{Permit, Transition};
 use crate::policy::limits::Slot;
 use crate::policy::outcome::Outcome;
-use crate::policy::retry::{Attempt, Next};
+use crate::policy::retry::{Attempt, Hedge, Next};
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
 use crate::upstream::balance::{Ask, Endpoint, Picked};
@@ -34,17 +36,28 @@ use crate::upstream::pool::Connection;
 const NEVER: Duration = Duration::from_hours(24);
 
 /// Everything the attempts of one request share.
-struct Run<'a> {
-    worker: &'a Rc<Worker>,
-    destination: &'a Arc<Destination>,
+pub(super) struct Run<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) destination: &'a Arc<Destination>,
     pinned: Option<Pinned>,
-    cx: &'a mut RequestCx,
-    outgoing: Outgoing,
+    pub(super) cx: &'a mut RequestCx,
+    pub(super) outgoing: Outgoing,
     deadline: Instant,
     attempt_timeout: Option<Duration>,
     /// Indices of endpoints tried.
     tried: Vec<usize>,
 }
+
+/// An attempt under way: its endpoint, the breaker's leave, and when it began (once it has a connection: when it was
+/// handed to that).
+pub(super) struct Try {
+    pub(super) picked: Picked,
+    pub(super) permit: Option<Permit>,
+    pub(super) since: Instant,
+}
+
+/// What sending a request gave.
+pub(super) type Sent = Result<(Response<Received>, Connection), Failure>;
 
 /// An attempt that ended: with an answer, or without.
 struct Ended {
@@ -73,16 +86,22 @@ pub async fn run(
     let destination = &routed.destination;
     let client = request.client.take();
     let deadline = now + deadline::of(&request.parts.headers, routed.timeout).unwrap_or(NEVER);
-    let keep = destination.retry.replays();
-    if keep {
+    let replays = destination.retry.replays();
+    if replays {
         destination.budget.request(now);
     }
-    let outgoing = Outgoing::new(request, body, keep);
+    let mut mirrors = mirror::draw(routed);
+    let outgoing = Outgoing::new(request, body, replays || !mirrors.is_empty());
+    if outgoing.is_bare() {
+        mirror::send(worker, &std::mem::take(&mut mirrors), cx, &outgoing);
+    }
     let attempt_timeout = routed.attempt_timeout;
     let pinned = routed.pinned;
     let mut run =
         Run { worker, destination, pinned, cx, outgoing, deadline, attempt_timeout, tried: Vec::new() };
-    let Answered { answer, connection, picked, permit } = run.until_answered().await?;
+    let answered = run.until_answered().await;
+    mirror::send(worker, &mirrors, run.cx, &run.outgoing);
+    let Answered { answer, connection, picked, permit } = answered?;
     let destination = Arc::clone(destination);
     let judge = worker.clone();
     let status = answer.status();
@@ -140,31 +159,55 @@ impl Run<'_> {
         allowed
     }
 
-    /// One attempt. An error is a refusal of our own that no other attempt can mend.
+    /// One attempt, or several side by side. An error is a refusal of our own that no other attempt can mend.
     async fn once(&mut self) -> Result<Ended, Reject> {
-        let started = Instant::now();
-        let permit = self.admit(started)?;
-        let picked = match self.pick(started) {
-            Ok(picked) => picked,
+        let mut this = self.begin()?;
+        let until = self.attempt_timeout.map_or(self.deadline, |limit| self.deadline.min(this.since + limit));
+        let sent = match self.hedge() {
+            None => {
+                let endpoint = this.picked.endpoint();
+                let speaks = speaks(self.destination.protocol, endpoint, self.cx, &self.outgoing);
+                deadline::tell(self.outgoing.headers_mut(), until, this.since);
+                let target = target(self.destination, endpoint);
+                let sent = timeout_at(until, self.outgoing.send(self.worker, target, speaks)).await;
+                // Connecting is paid once and says nothing about how fast the next request is answered.
+                this.since = self.outgoing.sent().unwrap_or(this.since);
+                sent.unwrap_or_else(|_| Err(timed_out()))
+            }
+            Some(hedge) => {
+                let (winner, sent) = Box::pin(race(self, this, hedge, until)).await;
+                this = winner;
+                sent
+            }
+        };
+        Ok(self.end(this, sent))
+    }
+
+    /// Asks the breaker and picks the endpoint.
+    fn begin(&mut self) -> Result<Try, Reject> {
+        let now = Instant::now();
+        let permit = self.admit(now)?;
+        match self.pick(now) {
+            Ok(picked) => {
+                self.tried.push(picked.index());
+                Ok(Try { picked, permit, since: now })
+            }
             Err(reject) => {
                 // Whoever has no instance is as far away as one that cannot be reached.
                 self.record(permit, Outcome::ConnectFailed);
-                return Err(reject);
+                Err(reject)
             }
-        };
+        }
+    }
+
+    fn end(&mut self, this: Try, sent: Sent) -> Ended {
+        let Try { picked, permit, since } = this;
         self.cx.endpoint = Some(picked.endpoint().address());
-        let target = target(self.destination, picked.endpoint());
-        let speaks = speaks(self.destination.protocol, picked.endpoint(), self.cx, &self.outgoing);
-        deadline::tell(self.outgoing.headers_mut(), self.deadline, started);
-        let until = self.attempt_timeout.map_or(self.deadline, |limit| self.deadline.min(started + limit));
-        let sent = timeout_at(until, self.outgoing.send(self.worker, target, speaks)).await;
-        let sent = sent.unwrap_or_else(|_| Err(timed_out()));
         let outcome = match &sent {
             Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
             Err(failure) => failure.outcome,
         };
-        self.judge(&picked, outcome, started);
-        self.tried.push(picked.index());
+        self.judge(&picked, outcome, since);
         let result = match sent {
             Ok((answer, connection)) => {
                 let permit = self.record_now(permit, outcome, &answer);
@@ -175,7 +218,38 @@ impl Run<'_> {
                 Err(failure.reject)
             }
         };
-        Ok(Ended { result, outcome })
+        Ended { result, outcome }
+    }
+
+    /// How this request is hedged, if it is: only one that may be made twice and has no body.
+    fn hedge(&self) -> Option<Hedge> {
+        let hedge = self.destination.retry.hedge()?;
+        let may = matches!(self.cx.method, Method::GET | Method::HEAD) && self.outgoing.is_bare();
+        (may && self.pinned.is_none()).then_some(hedge)
+    }
+
+    /// Another attempt beside those under way, where there is an endpoint for it and the budget allows it.
+    pub(super) fn another(&mut self) -> Option<Try> {
+        let now = Instant::now();
+        let destination = self.destination;
+        if !destination.balancer.has_others(&self.tried, now) {
+            return None;
+        }
+        let metrics = destination.metrics(self.direction(), &self.worker.shared.telemetry.metrics);
+        if !destination.budget.retry(now) {
+            metrics.retry_over_budget();
+            return None;
+        }
+        let another = self.begin().ok()?;
+        metrics.hedged();
+        self.cx.attempts += 1;
+        Some(another)
+    }
+
+    /// One of several attempts has failed; others are under way.
+    pub(super) fn fail(&self, this: Try, outcome: Outcome) {
+        self.judge(&this.picked, outcome, this.since);
+        self.record(this.permit, outcome);
     }
 
     fn admit(&self, now: Instant) -> Result<Option<Permit>, Reject> {
@@ -190,17 +264,16 @@ impl Run<'_> {
         if let Some(pinned) = self.pinned {
             return Ok(balancer.pinned(pinned, now));
         }
-        let key = balancer.key(self.outgoing.headers(), self.cx.client_ip);
+        let begun = self.cx.session;
+        let key = begun.or_else(|| balancer.key(self.outgoing.headers(), self.cx.client_ip));
         let ask = Ask { key, random: rand::random(), tried: &self.tried };
         balancer
             .pick(&ask, now)
             .ok_or_else(|| Reject::new(Reason::NoEndpoints).because(&*self.destination.name))
     }
 
-    fn judge(&self, picked: &Picked, outcome: Outcome, started: Instant) {
+    fn judge(&self, picked: &Picked, outcome: Outcome, since: Instant) {
         let now = Instant::now();
-        // Connecting is paid once and says nothing about how fast the next request is answered.
-        let since = self.outgoing.sent().unwrap_or(started);
         picked.answered(outcome, now.saturating_duration_since(since), now);
         let Some(outlier) = &self.destination.outlier else { return };
         let balancer = &self.destination.balancer;
@@ -260,7 +333,7 @@ pub fn target<'a>(destination: &'a Destination, endpoint: &Endpoint) -> Target<'
 
 /// Between proxies a request travels in the version it came in; a declared HTTP/2 or gRPC port always gets HTTP/2, and an
 /// application without proxy gets HTTP/2 only where it declares it or the request is gRPC.
-fn speaks(protocol: Protocol, endpoint: &Endpoint, cx: &RequestCx, outgoing: &Outgoing) -> Speaks {
+pub(super) fn speaks(protocol: Protocol, endpoint: &Endpoint, cx: &RequestCx, outgoing: &Outgoing) -> Speaks {
     match protocol {
         _ if outgoing.is_upgrade() => Speaks::Http1,
         Protocol::Http2 | Protocol::Grpc => Speaks::H2,
@@ -269,7 +342,7 @@ fn speaks(protocol: Protocol, endpoint: &Endpoint, cx: &RequestCx, outgoing: &Ou
     }
 }
 
-fn timed_out() -> Failure {
+pub(super) fn timed_out() -> Failure {
     Failure { outcome: Outcome::Timeout, reject: Reason::Timeout.into() }
 }
 

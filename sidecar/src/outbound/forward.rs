@@ -1,12 +1,12 @@
 //! What every request to a destination passes once it is clear which one, from a sidecar and from a gateway alike:
-//! faults, limits, attempts, the stale answer where none comes, and a copy for mirrors.
+//! faults, limits, attempts, and the stale answer where none comes.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, Response};
 use tokio::time::{Instant, sleep};
-use tracing::debug;
 
 use super::attempts;
 use super::routes::Routed;
@@ -18,11 +18,7 @@ use crate::http::received::Received;
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::policy::fallback::Key;
-use crate::policy::outcome::Outcome;
 use crate::reject::{Reason, Reject};
-use crate::upstream::balance::Ask;
-use crate::upstream::connect::Speaks;
-use crate::upstream::outgoing::Outgoing;
 
 /// Sends a request to its destination.
 pub async fn forward(
@@ -35,23 +31,27 @@ pub async fn forward(
     let destination = &routed.destination;
     cx.destination = Some(Arc::clone(&destination.name));
     if !destination.faults.is_empty() {
-        Box::pin(fault(destination)).await?;
+        Box::pin(fault(destination, cx, &request.parts.headers)).await?;
     }
+    let session = destination.balancer.session(&request.parts.headers, rand::random, cx.conn.tls);
+    cx.session = session.as_ref().map(|session| session.key);
     let slot = destination.limits.request()?;
     let fallback = Fallback::of(destination, cx, &request);
-    mirror(worker, routed, cx, &request);
     let answer = attempts::run(worker, routed, cx, (request, body), slot).await;
     let mut answer = match fallback {
         None => answer?,
         Some(fallback) => fallback.instead(worker, destination, cx, answer)?,
     };
+    if let Some(session) = session {
+        answer.headers_mut().append(SET_COOKIE, session.cookie);
+    }
     routed.edit(&mut answer);
     Ok(answer)
 }
 
 /// Injected faults: a pause, a refusal, or both.
-async fn fault(destination: &Destination) -> Result<(), Reject> {
-    let injected = destination.faults.decide(rand::random);
+async fn fault(destination: &Destination, cx: &RequestCx, headers: &HeaderMap) -> Result<(), Reject> {
+    let injected = destination.faults.decide(cx, headers, rand::random);
     if let Some(delay) = injected.delay {
         sleep(delay).await;
     }
@@ -112,28 +112,4 @@ impl Fallback {
 fn unanswered(reason: Reason) -> bool {
     use Reason::{CircuitOpen, ConnectFailed, ConnectTimeout, NoEndpoints, Timeout, UpstreamReset};
     matches!(reason, CircuitOpen | NoEndpoints | ConnectFailed | ConnectTimeout | Timeout | UpstreamReset)
-}
-
-/// Copies of the request for the mirrors; nobody waits for their answers. Requests with a body are not copied.
-fn mirror(worker: &Rc<Worker>, routed: &Routed, cx: &RequestCx, request: &Inward) {
-    for mirror in routed.mirrors().filter(|mirror| mirror.takes(rand::random())) {
-        let Some(mut copy) = Outgoing::copy_of(request) else { return };
-        let (name, to) = (Arc::clone(&mirror.destination), Rc::clone(worker));
-        let (grpc, client) = (cx.grpc, cx.client_ip);
-        worker.tasks.spawn_local(async move {
-            let Ok(destination) = to.shared.destination(&name).await else { return };
-            let key = destination.balancer.key(copy.headers(), client);
-            let now = Instant::now();
-            let ask = Ask { key, random: rand::random(), tried: &[] };
-            let Some(picked) = destination.balancer.pick(&ask, now) else { return };
-            let target = attempts::target(&destination, picked.endpoint());
-            let speaks = if grpc { Speaks::H2 } else { Speaks::Http1 };
-            match copy.send(&to, target, speaks).await {
-                Ok((answer, _)) => {
-                    picked.answered(Outcome::Status(answer.status()), now.elapsed(), Instant::now());
-                }
-                Err(failure) => debug!(destination = %name, reject = ?failure.reject, "mirror failed"),
-            }
-        });
-    }
 }

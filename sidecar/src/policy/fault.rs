@@ -3,20 +3,25 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use weft_api::v1;
 
 use super::ConfigError;
+use super::pattern::HeaderPattern;
+use super::request_match::{RequestMatch, any_or_all};
+use crate::cx::RequestCx;
 
 /// The faults of one destination.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults(Box<[Fault]>);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Fault {
     /// Hit when a random number is below this: 0 never, 2^32 always.
     below: u64,
     kind: Kind,
+    to: Box<[RequestMatch]>,
+    headers: Box<[HeaderPattern]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,10 +50,12 @@ impl Faults {
         self.0.is_empty()
     }
 
-    /// What happens to this request. `random` is asked once per fault. Delays add up; the first abort counts.
-    pub fn decide(&self, mut random: impl FnMut() -> u32) -> Injected {
+    /// What happens to this request. `random` is asked once per fault that it may meet. Delays add up; the first abort
+    /// counts.
+    pub fn decide(&self, cx: &RequestCx, headers: &HeaderMap, mut random: impl FnMut() -> u32) -> Injected {
         let mut injected = Injected::default();
-        for fault in self.0.iter().filter(|fault| u64::from(random()) < fault.below) {
+        let met = |fault: &&Fault| fault.may_meet(cx, headers) && u64::from(random()) < fault.below;
+        for fault in self.0.iter().filter(met) {
             match fault.kind {
                 Kind::Delay(delay) => injected.delay = Some(injected.delay.unwrap_or_default() + delay),
                 Kind::Abort(status) => injected.abort = injected.abort.or(Some(status)),
@@ -73,7 +80,12 @@ impl Fault {
             Some(Wire::AbortStatus(status)) => Kind::Abort(abort_status(status)?),
             None => return Err(ConfigError::invalid("faults[]", "", "give it a delay or an abort status")),
         };
-        Ok(Self { below: threshold(config.percent), kind })
+        let headers = config.headers.iter().map(HeaderPattern::new).collect::<Result<_, _>>()?;
+        Ok(Self { below: threshold(config.percent), kind, to: RequestMatch::all(&config.to)?, headers })
+    }
+
+    fn may_meet(&self, cx: &RequestCx, headers: &HeaderMap) -> bool {
+        any_or_all(&self.to, cx) && self.headers.iter().all(|header| header.matches(headers))
     }
 }
 
@@ -101,30 +113,56 @@ mod tests {
     use v1::fault::Kind as Wire;
 
     use super::*;
+    use crate::policy::fixture;
 
     fn faults(list: &[(f64, Wire)]) -> Result<Faults, ConfigError> {
-        let wire: Vec<_> =
-            list.iter().map(|(percent, kind)| v1::Fault { percent: *percent, kind: Some(*kind) }).collect();
-        Faults::new(&wire)
+        let fault = |(percent, kind): &(f64, Wire)| v1::Fault {
+            percent: *percent,
+            kind: Some(*kind),
+            ..Default::default()
+        };
+        Faults::new(&list.iter().map(fault).collect::<Vec<_>>())
+    }
+
+    fn decide(faults: &Faults, random: u32) -> Injected {
+        faults.decide(&fixture::request("GET", "order", "/orders"), &HeaderMap::new(), || random)
     }
 
     #[test]
     fn the_share_hit_is_exact() {
         let half = faults(&[(50.0, Wire::DelayMs(100))]).unwrap();
-        assert_eq!(half.decide(|| 0x7fff_ffff).delay, Some(Duration::from_millis(100)));
-        assert_eq!(half.decide(|| 0x8000_0000).delay, None);
+        assert_eq!(decide(&half, 0x7fff_ffff).delay, Some(Duration::from_millis(100)));
+        assert_eq!(decide(&half, 0x8000_0000).delay, None);
         let all = faults(&[(100.0, Wire::AbortStatus(503))]).unwrap();
-        assert_eq!(all.decide(|| u32::MAX).abort, Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(decide(&all, u32::MAX).abort, Some(StatusCode::SERVICE_UNAVAILABLE));
         let none = faults(&[(0.0, Wire::AbortStatus(503))]).unwrap();
-        assert_eq!(none.decide(|| 0), Injected::default());
+        assert_eq!(decide(&none, 0), Injected::default());
     }
 
     #[test]
     fn delays_add_up_and_the_first_abort_counts() {
         let all = [Wire::DelayMs(10), Wire::AbortStatus(500), Wire::DelayMs(5), Wire::AbortStatus(503)];
-        let injected = faults(&all.map(|kind| (100.0, kind))).unwrap().decide(|| 1);
+        let injected = decide(&faults(&all.map(|kind| (100.0, kind))).unwrap(), 1);
         assert_eq!(injected.delay, Some(Duration::from_millis(15)));
         assert_eq!(injected.abort, Some(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+
+    #[test]
+    fn only_requests_that_match_meet_a_fault() {
+        let value = Some(v1::header_match::Value::Exact("on".into()));
+        let fault = v1::Fault {
+            percent: 100.0,
+            kind: Some(Wire::AbortStatus(503)),
+            to: vec![v1::RequestMatch { paths: vec!["/orders*".into()], ..Default::default() }],
+            headers: vec![v1::HeaderMatch { name: "x-chaos".into(), value }],
+        };
+        let faults = Faults::new(&[fault]).unwrap();
+        let met = |path: &str, chaos: &str| {
+            let headers = fixture::headers(&[("x-chaos", chaos)]);
+            faults.decide(&fixture::request("GET", "order", path), &headers, || 0).abort.is_some()
+        };
+        assert!(met("/orders/1", "on"));
+        assert!(!met("/orders/1", "off") && !met("/products", "on"));
     }
 
     #[test]
@@ -134,6 +172,6 @@ mod tests {
         {
             assert!(faults(&[(percent, kind)]).is_err());
         }
-        assert!(Faults::new(&[v1::Fault { percent: 1.0, kind: None }]).is_err());
+        assert!(Faults::new(&[v1::Fault { percent: 1.0, ..Default::default() }]).is_err());
     }
 }

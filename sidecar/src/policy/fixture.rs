@@ -39,6 +39,7 @@ pub(crate) fn request(method: &str, host: &str, path: &str) -> RequestCx {
         destination: None,
         endpoint: None,
         attempts: 0,
+        session: None,
         standing: None,
     }
 }

@@ -27,6 +27,16 @@ pub struct Policy {
     on_timeout: bool,
     on_status: Box<[u16]>,
     on_grpc: Box<[u32]>,
+    hedge: Option<Hedge>,
+}
+
+/// When a request that has not been answered is sent to another endpoint too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hedge {
+    /// After that long, and again after as long.
+    pub after: Duration,
+    /// So many times at most.
+    pub max: u32,
 }
 
 /// What follows an attempt.
@@ -67,12 +77,21 @@ impl Policy {
             on_timeout: config.on_timeout,
             on_status: config.on_status.iter().filter_map(|s| u16::try_from(*s).ok()).collect(),
             on_grpc: config.on_grpc.iter().copied().collect(),
+            hedge: (config.hedge_after_ms > 0).then(|| Hedge {
+                after: Duration::from_millis(config.hedge_after_ms),
+                max: config.hedge_max.max(1),
+            }),
         }
     }
 
     /// Whether requests may be sent more than once, so that their bodies are worth keeping.
     pub fn replays(&self) -> bool {
         self.attempts > 0
+    }
+
+    /// When requests that may be made twice are; none: never.
+    pub fn hedge(&self) -> Option<Hedge> {
+        self.hedge
     }
 
     /// What follows this attempt. `random` spreads the pause.
@@ -167,6 +186,13 @@ mod tests {
         assert_eq!(next(None, 3, Outcome::ConnectFailed), Next::Stop);
         assert_eq!(next(None, 1, Outcome::Reset), Next::Stop);
         assert_eq!(next(None, 1, UNAVAILABLE), Next::Stop);
+    }
+
+    #[test]
+    fn a_hedge_is_off_unless_it_says_when() {
+        assert_eq!(Policy::new(Some(&wire())).hedge(), None);
+        let hedged = Policy::new(Some(&v1::Retries { hedge_after_ms: 50, ..wire() }));
+        assert_eq!(hedged.hedge(), Some(Hedge { after: Duration::from_millis(50), max: 1 }));
     }
 
     #[test]

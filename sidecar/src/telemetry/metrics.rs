@@ -19,7 +19,7 @@ use crate::reject::Reason;
 use crate::telemetry::metrics::families::{Families, lazily};
 use crate::telemetry::{Direction, process};
 
-pub use crate::telemetry::metrics::peer::{InFlight, PeerMetrics, TcpMetrics, Totals};
+pub use crate::telemetry::metrics::peer::{InFlight, Mirrored, PeerMetrics, TcpMetrics, Totals};
 
 /// Peers with series of their own, over all directions.
 pub const MAX_PEERS: usize = 1000;

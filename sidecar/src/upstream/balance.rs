@@ -13,6 +13,7 @@ mod hash;
 mod load;
 mod ring;
 mod schedule;
+mod session;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use self::endpoint::{Endpoint, Picked};
 use self::group::Group;
 use self::hash::HashOn;
 pub use self::hash::hash_key;
+pub use self::session::Session;
 use crate::config::snapshot::Pinned;
 use crate::policy::ConfigError;
 use crate::policy::outlier::Peers;
@@ -135,6 +137,12 @@ impl Balancer {
     /// other policies and where the request has none; such requests are spread at random.
     pub fn key(&self, headers: &HeaderMap, client_ip: IpAddr) -> Option<u64> {
         self.hash_on.as_ref()?.key(headers, client_ip)
+    }
+
+    /// The session that begins with this request: where the policy goes by a cookie that the proxy sets, and the request
+    /// brings none.
+    pub fn session(&self, headers: &HeaderMap, random: impl FnOnce() -> u128, tls: bool) -> Option<Session> {
+        self.hash_on.as_ref()?.begin(headers, random, tls)
     }
 
     /// The endpoint for the next attempt; none only if there are no endpoints at all.

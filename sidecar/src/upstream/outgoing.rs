@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
 use http_body::Body as _;
@@ -75,21 +75,34 @@ impl Outgoing {
         Self { method, uri, version, headers, body, upgrade, sent: None }
     }
 
-    /// A copy of a request without a body, for a mirror; none where there is a body or an upgrade.
-    pub fn copy_of(request: &Inward) -> Option<Self> {
-        let headers = &request.parts.headers;
-        let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-        let may_have_body =
-            has_length || !matches!(request.parts.method, Method::GET | Method::HEAD | Method::DELETE);
-        (!may_have_body && request.upgrade.is_none()).then(|| Self {
-            method: request.parts.method.clone(),
-            uri: request.parts.uri.clone(),
-            version: request.parts.version,
-            headers: headers.clone(),
+    /// A copy to be sent elsewhere; none for an upgrade, and where a body has not been read whole or was not kept.
+    pub fn copy(&self) -> Option<Self> {
+        let body = match &self.body {
+            _ if self.is_upgrade() => return None,
+            Source::Empty => Source::Empty,
+            Source::Kept(keeper) => Source::Kept(keeper.complete()?),
+            Source::Once(_) | Source::Gone => return None,
+        };
+        Some(Self { body, ..self.twin() })
+    }
+
+    /// Whether its head is all of it.
+    pub fn is_bare(&self) -> bool {
+        matches!(self.body, Source::Empty) && !self.is_upgrade()
+    }
+
+    /// The same request without its body, to be sent beside this one.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            version: self.version,
+            headers: self.headers.clone(),
             body: Source::Empty,
             upgrade: None,
             sent: None,
-        })
+        }
     }
 
     /// Its headers, for edits between attempts.

@@ -201,7 +201,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
 async fn faults_are_injected() {
     let pair = pair_with(echo().await, |_, destination| {
         let kind = Some(v1::fault::Kind::AbortStatus(418));
-        destination.faults = vec![v1::Fault { percent: 100.0, kind }];
+        destination.faults = vec![v1::Fault { percent: 100.0, kind, ..Default::default() }];
     });
     let (answer, _) = Client::connect(pair.to).await.get("/").await;
     assert_eq!((answer.status().as_u16(), reason(&answer)), (418, "fault-injected"));

@@ -29,6 +29,7 @@ pub fn request(host: &str, path: NormalPath) -> RequestCx {
         destination: None,
         endpoint: None,
         attempts: 0,
+        session: None,
         standing: None,
     }
 }

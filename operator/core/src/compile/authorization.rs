@@ -78,7 +78,8 @@ pub(super) fn request(service: &Microservice, to: &RuleTo) -> Option<v1::Request
     })
 }
 
-fn header(name: &str, values: &[String]) -> v1::HeaderMatch {
+/// A header that must have one of these values.
+pub(super) fn header(name: &str, values: &[String]) -> v1::HeaderMatch {
     let value = match values {
         _ if values.iter().any(|value| value == "*") => Value::Present(true),
         [one] => Value::Exact(one.clone()),

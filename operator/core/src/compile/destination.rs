@@ -5,12 +5,12 @@
 use weft_api::v1;
 use weft_crds::microservice::{
     BalancePolicy, EffectiveBreaker, EffectiveLimits, EffectiveOutlier, EffectiveRetries, Fault, FaultAction,
-    HashKey, LoadBalancing, Microservice, MtlsMode, Port, Resilience, RetryOn, ZoneUse,
+    FaultWhen, HashKey, LoadBalancing, Microservice, MtlsMode, Port, Resilience, RetryOn, ZoneUse,
 };
 
 use super::inbound::millis;
 use super::resource::Body;
-use super::{authentication, proxy};
+use super::{authentication, authorization, proxy};
 use crate::world::lookup::hosts;
 use crate::world::{Name, World};
 
@@ -69,6 +69,8 @@ fn retries(retries: &EffectiveRetries) -> v1::Retries {
         on_timeout: retries.on.contains(&RetryOn::Timeout),
         on_status,
         on_grpc,
+        hedge_after_ms: retries.hedge.map(|hedge| millis(hedge.after)).unwrap_or_default(),
+        hedge_max: retries.hedge.map(|hedge| hedge.max).unwrap_or_default(),
     }
 }
 
@@ -124,7 +126,15 @@ fn fault(fault: &Fault) -> Option<v1::Fault> {
         FaultAction::Delay(delay) => Kind::DelayMs(millis(delay)),
         FaultAction::Abort(status) => Kind::AbortStatus(status.into()),
     };
-    Some(v1::Fault { percent: fault.percent, kind: Some(kind) })
+    let FaultWhen { methods, paths, headers } = fault.when.clone();
+    let any = methods.is_empty() && paths.is_empty();
+    let to = v1::RequestMatch { methods, paths, ..v1::RequestMatch::default() };
+    Some(v1::Fault {
+        percent: fault.percent,
+        kind: Some(kind),
+        to: (!any).then_some(to).into_iter().collect(),
+        headers: headers.iter().map(|(name, values)| authorization::header(name, values)).collect(),
+    })
 }
 
 fn balancing(balancing: &LoadBalancing) -> v1::LoadBalancing {
@@ -141,9 +151,11 @@ fn balancing(balancing: &LoadBalancing) -> v1::LoadBalancing {
         HashKey::Cookie(name) => On::Cookie(name.to_owned()),
         HashKey::ClientIp => On::ClientIp(true),
     });
+    let lifetime = balancing.consistent_hash.as_ref().and_then(|hash| hash.cookie_lifetime);
+    let set_cookie_ms = lifetime.map(millis);
     v1::LoadBalancing {
         policy: policy.into(),
-        hash_on: on.map(|on| v1::HashOn { on: Some(on) }),
+        hash_on: on.map(|on| v1::HashOn { on: Some(on), set_cookie_ms }),
         slow_start_ms: balancing.slow_start.map(millis).unwrap_or_default(),
         prefer_zone: balancing.zone == ZoneUse::Prefer,
     }

@@ -41,6 +41,7 @@ fn cx(path: &str) -> RequestCx {
         destination: None,
         endpoint: None,
         attempts: 1,
+        session: None,
         standing: None,
     }
 }

@@ -39,6 +39,7 @@ pub struct PeerMetrics {
     failures: AtomicU64,
     retries: OnceLock<IntCounter>,
     retries_over_budget: OnceLock<IntCounter>,
+    hedges: OnceLock<IntCounter>,
     stale: OnceLock<IntCounter>,
     tcp: OnceLock<TcpMetrics>,
     breaker: OnceLock<IntGauge>,
@@ -71,6 +72,30 @@ impl Totals {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; `as` saturates")]
     pub fn latency_ms(self) -> u64 {
         (self.seconds * 1000.0).round() as u64
+    }
+}
+
+/// What became of a copy for a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirrored {
+    /// It was answered.
+    Sent,
+    /// Too many were under way, or its body was too large or not whole.
+    Dropped,
+    /// It could not be sent, or was not answered.
+    Failed,
+}
+
+impl Mirrored {
+    const ALL: [Self; 3] = [Self::Sent, Self::Dropped, Self::Failed];
+
+    /// Value of the metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+        }
     }
 }
 
@@ -131,6 +156,7 @@ impl PeerMetrics {
             failures: AtomicU64::new(0),
             retries: OnceLock::new(),
             retries_over_budget: OnceLock::new(),
+            hedges: OnceLock::new(),
             stale: OnceLock::new(),
             tcp: OnceLock::new(),
             breaker: OnceLock::new(),
@@ -181,6 +207,17 @@ impl PeerMetrics {
     pub fn retry_over_budget(&self) {
         let family = &self.families.retries_over_budget;
         lazily(&self.retries_over_budget, || family.with_label_values(&self.labels())).inc();
+    }
+
+    /// An attempt is made beside one that is slow.
+    pub fn hedged(&self) {
+        lazily(&self.hedges, || self.families.hedges.with_label_values(&self.labels())).inc();
+    }
+
+    /// A copy of a request has been made, or not. Rare, so its series is looked up.
+    pub fn mirrored(&self, result: Mirrored) {
+        let labels = [self.direction.label(), &self.name, result.label()];
+        self.families.mirrors.with_label_values(&labels).inc();
     }
 
     /// An answer was served from the stale cache.
@@ -256,13 +293,20 @@ impl PeerMetrics {
         for code in GRPC_CODES {
             drop(families.grpc.remove_label_values(&[labels[0], labels[1], code]));
         }
+        for result in Mirrored::ALL {
+            drop(families.mirrors.remove_label_values(&[labels[0], labels[1], result.label()]));
+        }
         for flow in ["received", "sent"] {
             drop(families.tcp_bytes.remove_label_values(&[labels[0], labels[1], flow]));
         }
         drop(families.duration.remove_label_values(&labels));
-        for family in
-            [&families.retries, &families.retries_over_budget, &families.stale, &families.tcp_opened]
-        {
+        for family in [
+            &families.retries,
+            &families.retries_over_budget,
+            &families.hedges,
+            &families.stale,
+            &families.tcp_opened,
+        ] {
             drop(family.remove_label_values(&labels));
         }
         for family in [&families.active, &families.tcp_open] {

@@ -181,6 +181,13 @@ impl Picked {
             Health::Unknown => {}
         }
     }
+
+    /// Says that another endpoint has answered first, after that long: what this one takes is at least that.
+    pub fn outrun(&self, after: Duration, now: Instant) {
+        if after > self.endpoint.latency(now) {
+            self.endpoint.load().observe(after, now);
+        }
+    }
 }
 
 impl Drop for Picked {

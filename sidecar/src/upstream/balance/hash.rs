@@ -2,10 +2,12 @@
 //! in every process, so that all proxies send a key to the same endpoint.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, header};
 use weft_api::v1;
 
+use super::session::Session;
 use crate::policy::ConfigError;
 use crate::policy::pattern::header_name;
 
@@ -13,7 +15,11 @@ use crate::policy::pattern::header_name;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HashOn {
     Header(HeaderName),
-    Cookie(Box<str>),
+    Cookie {
+        name: Box<str>,
+        /// Set by the proxy where it is missing, for so long.
+        set: Option<Duration>,
+    },
     ClientIp,
 }
 
@@ -22,7 +28,10 @@ impl HashOn {
         use v1::hash_on::On;
         Ok(match &config.on {
             Some(On::Header(name)) => Some(Self::Header(header_name("loadBalancing.hashOn.header", name)?)),
-            Some(On::Cookie(name)) => Some(Self::Cookie(name.as_str().into())),
+            Some(On::Cookie(name)) => {
+                let set = config.set_cookie_ms.map(Duration::from_millis);
+                Some(Self::Cookie { name: name.as_str().into(), set })
+            }
             Some(On::ClientIp(true)) => Some(Self::ClientIp),
             Some(On::ClientIp(false)) | None => None,
         })
@@ -31,12 +40,25 @@ impl HashOn {
     pub(super) fn key(&self, headers: &HeaderMap, client_ip: IpAddr) -> Option<u64> {
         match self {
             Self::Header(name) => headers.get(name).map(|value| hash_key(value.as_bytes())),
-            Self::Cookie(name) => cookie(headers, name).map(hash_key),
+            Self::Cookie { name, .. } => cookie(headers, name).map(hash_key),
             Self::ClientIp => Some(match client_ip.to_canonical() {
                 IpAddr::V4(ip) => hash_key(&ip.octets()),
                 IpAddr::V6(ip) => hash_key(&ip.octets()),
             }),
         }
+    }
+}
+
+impl HashOn {
+    /// The session that begins with a request without the cookie, where one is to begin.
+    pub(super) fn begin(
+        &self,
+        headers: &HeaderMap,
+        random: impl FnOnce() -> u128,
+        tls: bool,
+    ) -> Option<Session> {
+        let Self::Cookie { name, set: Some(lifetime) } = self else { return None };
+        if cookie(headers, name).is_some() { None } else { Session::new(name, *lifetime, random(), tls) }
     }
 }
 

@@ -272,7 +272,7 @@ fn requests_are_kept_together_by_header_cookie_or_address() {
     let headers = crate::policy::fixture::headers(&[("x-user", "ada"), ("cookie", "a=b; session=42; c=d")]);
     let ip = crate::policy::fixture::CLIENT;
     let key = |on: On, headers: &HeaderMap| {
-        let hash_on = Some(v1::HashOn { on: Some(on) });
+        let hash_on = Some(v1::HashOn { on: Some(on), set_cookie_ms: None });
         let config =
             v1::LoadBalancing { policy: LbPolicy::ConsistentHash.into(), hash_on, ..Default::default() };
         made(&config, &endpoints(&[1]), None, Instant::now()).key(headers, ip)
