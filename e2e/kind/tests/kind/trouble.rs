@@ -26,11 +26,18 @@ pub(crate) async fn conflicting_microservices_are_told(cx: Cx) -> Result<()> {
     let said = format!("{refused:#}");
     ensure!(said.contains("selects the same pods as Microservice"), "refused for another reason: {said}");
 
-    mesh.apply(GATEWAY_CALLED_ECHO).await?;
+    let refused = mesh.apply(&gateway_called_echo("weft")).await.err();
+    let said = format!("{:#}", refused.context("a Gateway with the name of a Microservice was taken")?);
+    ensure!(said.contains("has the same name"), "refused for another reason: {said}");
+
+    // As long as its class is nobody's the Gateway is no business of the mesh.
+    mesh.apply(&gateway_called_echo(&mesh.name)).await?;
+    let class = CLASS.replace("$NS", &mesh.name);
+    mesh.apply(&class).await?;
     let message = mesh.condition("echo", ("Accepted", "False", "Invalid")).await?;
     ensure!(message.contains("has the same name"), "the condition says: {message}");
     expect(&caller.get("http://echo/").await?, 200, "", "the service works on")?;
-    mesh.cluster.delete(&mesh.name, GATEWAY_CALLED_ECHO).await?;
+    mesh.cluster.delete(&mesh.name, &class).await?;
     mesh.condition("echo", ("Accepted", "True", "Accepted")).await?;
     Ok(())
 }
@@ -146,13 +153,24 @@ fn has(conditions: &Value, kind: &str, reason: &str) -> bool {
     all.into_iter().flatten().any(|condition| condition["type"] == kind && condition["reason"] == reason)
 }
 
-const GATEWAY_CALLED_ECHO: &str = "\
+fn gateway_called_echo(class: &str) -> String {
+    format!(
+        "\
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {name: echo}
+metadata: {{name: echo}}
 spec:
-  gatewayClassName: weft
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
+  gatewayClassName: {class}
+  listeners: [{{name: http, port: 8080, protocol: HTTP}}]
+"
+    )
+}
+
+const CLASS: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: $NS}
+spec: {controllerName: weft.dev/gateway-controller}
 ";
 
 const ROUTE: &str = "\
