@@ -1,3 +1,5 @@
+//! The frames of HTTP/2 that cost and those that do not, however their bytes are cut.
+
 use proptest::prelude::*;
 
 use super::*;
