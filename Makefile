@@ -6,6 +6,7 @@ CARGO ?= cargo
 BIN := target/debug
 RELEASE := target/release
 SHOP := examples/shop
+SERVICES := user product order ticket chat payment notification
 # Whoever sets CARGO_TARGET_DIR finds the binaries there.
 ifdef CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
@@ -55,7 +56,7 @@ audit: ## Known vulnerabilities among the dependencies (fetches the advisory dat
 .PHONY: generate
 generate: ## Rewrite generated files (the CRD manifests, the shop's chart)
 	$(CARGO) run -p weft-crds --bin crdgen
-	cp $(SHOP)/user.yaml $(SHOP)/product.yaml $(SHOP)/order.yaml $(SHOP)/gateway.yaml charts/shop/manifests/
+	cp $(SERVICES:%=$(SHOP)/%.yaml) $(SHOP)/gateway.yaml charts/shop/manifests/
 
 .PHONY: bench
 bench: ## All loads against nginx, HAProxy and Envoy into e2e/bench/README.md (release profile; about 15 minutes)
@@ -66,7 +67,7 @@ bench: ## All loads against nginx, HAProxy and Envoy into e2e/bench/README.md (r
 .PHONY: images
 images: ## Docker images of Weft and of the shop, release profile (about ten minutes)
 	@./setup.sh cluster
-	$(CARGO) build --release -p weft-operator -p weft-sidecar -p shop-user -p shop-product -p shop-order --bins
+	$(CARGO) build --release -p weft-operator -p weft-sidecar $(SERVICES:%=-p shop-%) --bins
 	e2e/cluster/images.sh $(RELEASE)
 
 .PHONY: load

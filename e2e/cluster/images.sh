@@ -13,7 +13,7 @@ set -euo pipefail
 . "$here/engine.sh"
 . "$here/tools.sh"
 
-NAMES=(weft-operator weft-proxy weft-shop/{user,product,order,postgres,redis})
+NAMES=(weft-operator weft-proxy weft-shop/{user,product,order,ticket,chat,payment,notification,postgres,redis})
 # For the tests only. Their program is built with the workspace and not for a release.
 TEST_NAMES=(weft-e2e/{app,tools})
 
@@ -55,9 +55,9 @@ image() {
   local name=${1##*/} dockerfile folder=$root/images binary arguments=()
   case $1 in
     weft-operator | weft-proxy) dockerfile=${1#weft-} binary=$1 ;;
-    weft-shop/user | weft-shop/product | weft-shop/order) dockerfile=service binary=shop-$name ;;
     weft-e2e/app) dockerfile=app binary=weft-e2e-app ;;
     weft-shop/postgres | weft-shop/redis | weft-e2e/tools) dockerfile=$name binary= ;;
+    weft-shop/*) dockerfile=service binary=shop-$name ;;
     *) die "there is no image $1 (${NAMES[*]} ${TEST_NAMES[*]})" ;;
   esac
   say "building $1:$version"

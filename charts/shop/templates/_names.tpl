@@ -27,3 +27,28 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $kept := index (index . 0) (index . 1) | default "" -}}
 {{- if $kept }}{{ $kept }}{{ else }}{{ randAlphaNum 32 | b64enc }}{{ end }}
 {{- end }}
+
+{{- /* Every service: its database, whether it uses Redis, and whom it asks over gRPC. */ -}}
+{{- define "shop.services" -}}
+user: {database: users}
+product: {database: products, redis: true}
+order: {database: orders, redis: true, neighbours: [user, product]}
+ticket: {database: tickets, redis: true, neighbours: [payment]}
+chat: {database: chats, redis: true}
+payment: {database: payments, redis: true}
+notification: {database: notifications, redis: true, neighbours: [user]}
+{{- end }}
+
+{{- /* The databases, of which each has a role and a password. */ -}}
+{{- define "shop.databases" -}}
+{{- $names := list }}
+{{- range include "shop.services" . | fromYaml }}{{ $names = append $names .database }}{{ end }}
+{{- join " " ($names | sortAlpha) }}
+{{- end }}
+
+{{- /* Those that use Redis. */ -}}
+{{- define "shop.users-of-redis" -}}
+{{- $names := list }}
+{{- range $name, $needs := include "shop.services" . | fromYaml }}{{ if $needs.redis }}{{ $names = append $names $name }}{{ end }}{{ end }}
+{{- join ", " $names }}
+{{- end }}

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const SERVICES: [&str; 3] = ["user", "product", "order"];
+const SERVICES: [&str; 7] =
+    ["user", "product", "order", "ticket", "chat", "payment", "notification"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

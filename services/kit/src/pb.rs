@@ -20,9 +20,12 @@ mod generated {
     pub mod order {
         tonic::include_proto!("shop.order.v1");
     }
+    pub mod payment {
+        tonic::include_proto!("shop.payment.v1");
+    }
 }
 
-pub use generated::{order, product, user};
+pub use generated::{order, payment, product, user};
 
 /// A point in time as gRPC says it.
 pub fn timestamp(time: OffsetDateTime) -> prost_types::Timestamp {

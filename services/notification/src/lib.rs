@@ -1,0 +1,39 @@
+//! The notification service: tells people what happened to their orders, payments and tickets.
+
+pub mod settings;
+
+use axum::Router;
+use shop_kit::{
+    client,
+    health::Dependency,
+    redis::Redis,
+    server::Listeners,
+    service::{Parts, Service},
+    store as kit_store,
+};
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::settings::Settings;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Serves until told to stop.
+pub async fn serve(
+    settings: Settings,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let pool = kit_store::pool(&settings.common);
+    let redis = Redis::new(settings.redis.redis_url.0)?;
+    let user = client::channel(&settings.user_url);
+    let needed = vec![Dependency::Redis(redis), Dependency::Neighbour("user", user)];
+    let identity = ("notification", env!("CARGO_PKG_VERSION"));
+    let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    let prepare = async move {
+        kit_store::migrate(&pool, &MIGRATIONS).await;
+        Ok(())
+    };
+    service.run(listeners, Parts { http: Router::new(), grpc: Routes::default(), prepare }).await
+}
