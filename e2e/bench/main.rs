@@ -82,12 +82,25 @@ async fn bench(options: &Options) -> Result<()> {
     if envoy.is_none() && kinds.contains(&Kind::Envoy) {
         report::note("Envoy is not here and is left out (`./setup.sh bench` says why)");
     }
-    let mut tables = Vec::new();
+    let (mut tables, mut failed) = (Vec::new(), Vec::new());
     for load in loads {
         let wanted = Wanted { kinds: &kinds, load, envoy: envoy.as_deref() };
-        tables.push(table(&wanted, options).await.with_context(|| format!("the load {}", load.key))?);
+        match table(&wanted, options).await {
+            Ok(table) => tables.push(table),
+            // The figures of the others are worth having.
+            Err(error) => {
+                report::note(&format!("{}: {error:#}", load.key));
+                failed.push(load.key);
+            }
+        }
     }
-    if options.write { report::write(&tables, options.rounds) } else { report::print(&tables) }
+    // The README shows one whole run, so one with gaps is only printed.
+    if options.write && failed.is_empty() {
+        return report::write(&tables, options.rounds);
+    }
+    report::print(&tables)?;
+    ensure!(failed.is_empty(), "no figures of {}: what went wrong is said above", failed.join(", "));
+    Ok(())
 }
 
 fn goes_over(options: &Options, kind: Kind) -> bool {

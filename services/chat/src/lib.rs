@@ -1,4 +1,4 @@
-//! The chat service: keeps rooms in which people talk over WebSockets, whichever instance they are connected to.
+//! The chat service: keeps rooms in which people talk over `WebSockets`, whichever instance they are connected to.
 
 pub mod settings;
 

@@ -8,7 +8,7 @@ use shop_kit::settings::{Common, RedisServer};
 #[command(
     name = "shop-chat",
     version,
-    about = "The shop's chat service: rooms over WebSockets that span its instances"
+    about = "The shop's chat service: rooms over `WebSockets` that span its instances"
 )]
 pub struct Settings {
     /// What all services have in common.
