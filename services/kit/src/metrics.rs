@@ -16,6 +16,19 @@ pub struct Metrics {
     pool: IntGaugeVec,
     cache: IntCounterVec,
     events: IntCounterVec,
+    consumed: IntCounterVec,
+    waiting: IntGaugeVec,
+}
+
+/// How the delivery of an event ended.
+#[derive(Clone, Copy, Debug)]
+pub enum EventOutcome {
+    /// It was handled.
+    Handled,
+    /// It failed and comes again.
+    Retried,
+    /// It was put into the dead-letter stream.
+    Dead,
 }
 
 /// How a look into the cache ended.
@@ -36,6 +49,9 @@ impl Metrics {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let duration = HistogramOpts::new("shop_request_duration_seconds", "Time to the head of the answer.");
         Self {
@@ -44,15 +60,23 @@ impl Metrics {
                 &registry,
                 HistogramVec::new(duration.buckets(buckets), &["protocol", "route"]),
             ),
-            pool: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("shop_database_connections", "Connections of the pool: open, in use, at most."),
-                    &["state"],
-                ),
+            pool: gauge(
+                "shop_database_connections",
+                "Connections of the pool: open, in use, at most.",
+                &["state"],
             ),
             cache: counter("shop_cache_requests_total", "Looks into the cache.", &["outcome"]),
             events: counter("shop_events_published_total", "Events moved from the outbox.", &["stream"]),
+            consumed: counter(
+                "shop_events_consumed_total",
+                "Deliveries of events by how they ended.",
+                &["group", "stream", "outcome"],
+            ),
+            waiting: gauge(
+                "shop_events_waiting",
+                "Events of a stream that the group was not given, or has not acknowledged.",
+                &["group", "stream", "state"],
+            ),
             registry,
         }
     }
@@ -83,6 +107,28 @@ impl Metrics {
     /// Counts published events.
     pub fn published(&self, stream: &str) {
         self.events.with_label_values(&[stream]).inc();
+    }
+
+    /// Counts a delivery of an event.
+    pub fn consumed(&self, group: &str, stream: &str, outcome: EventOutcome) {
+        let label = match outcome {
+            EventOutcome::Handled => "handled",
+            EventOutcome::Retried => "retried",
+            EventOutcome::Dead => "dead",
+        };
+        self.consumed.with_label_values(&[group, stream, label]).inc();
+    }
+
+    /// Records how many events wait: given to nobody (Redis does not always know), and not acknowledged.
+    pub fn backlog(&self, group: &str, stream: &str, undelivered: Option<usize>, pending: usize) {
+        let set = |state: &str, count: usize| {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.waiting.with_label_values(&[group, stream, state]).set(count);
+        };
+        if let Some(undelivered) = undelivered {
+            set("undelivered", undelivered);
+        }
+        set("pending", pending);
     }
 
     /// All metrics in Prometheus' text format.
