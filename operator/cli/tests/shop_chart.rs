@@ -7,8 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const SERVICES: [&str; 7] =
-    ["user", "product", "order", "ticket", "chat", "payment", "notification"];
+const SERVICES: [&str; 7] = ["user", "product", "order", "ticket", "chat", "payment", "notification"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
