@@ -1,10 +1,11 @@
 //! What processes cost: CPU time and resident memory from /proc, of a process and its children, and how much CPU others
-//! used meanwhile.
+//! used meanwhile; and whether the system has room for what a load needs.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tokio::time::Instant;
+use anyhow::{Context, Result, ensure};
+use tokio::time::{Instant, sleep};
 
 /// Ticks per second of /proc's times: `USER_HZ`, 100 on every Linux that Weft runs on.
 const USER_HZ: f64 = 100.0;
@@ -48,6 +49,39 @@ impl CpuClock {
             others_percent: ((machine - bench) / (elapsed * cores) * 100.0).max(0.0),
         })
     }
+}
+
+/// Share of the system's table of tracked connections that may be in use when a measurement begins.
+const TRACKED: f64 = 0.3;
+/// Longer than the table remembers a connection that has ended (120 s).
+const FORGOTTEN: Duration = Duration::from_mins(4);
+
+/// Waits until the system has forgotten enough of the connections that have ended. Where a firewall tracks connections,
+/// Docker's for example, and its table is full, it drops whatever begins another one, and no proxy would answer.
+pub(crate) async fn room_for_connections(mut note: impl FnMut(&str)) -> Result<()> {
+    let deadline = Instant::now() + FORGOTTEN;
+    let mut said = false;
+    while tracked().is_some_and(|share| share > TRACKED) {
+        if !std::mem::replace(&mut said, true) {
+            note("the system's table of tracked connections fills up: waiting until it has forgotten some");
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the system's table of tracked connections stays full: raise net.netfilter.nf_conntrack_max, or end what \
+             makes it track them (Docker's engine, a firewall)"
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// How full that table is; none where the system keeps none.
+fn tracked() -> Option<f64> {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
+        text.trim().parse::<f64>().ok()
+    };
+    Some(read("count")? / read("max")?)
 }
 
 /// Resident memory of processes and their children, in MiB.

@@ -10,7 +10,7 @@ use crate::client::{self, Caller, websocket};
 use crate::loads::{Load, Shape};
 use crate::machine::{self, CpuClock};
 use crate::paths::Path;
-use crate::report::{Figures, Metric, Run};
+use crate::report::{self, Figures, Metric, Run};
 
 /// How often a disturbed run is measured again before it is taken as it is and marked.
 const ATTEMPTS: usize = 3;
@@ -44,6 +44,9 @@ pub(crate) async fn measure(
 ) -> Result<Run> {
     let mut attempt = 1;
     loop {
+        if matches!(load.shape, Shape::Connections { .. }) {
+            machine::room_for_connections(report::note).await?;
+        }
         let (figures, others) = try_once(caller, path, load, conditions.duration)
             .await
             .with_context(|| format!("measuring {} on {}", load.key, path.kind.name()))?;
