@@ -1,13 +1,16 @@
 //! How far the operator scales: a real API server holding N services, a real `weft-operator` process beside it, and
 //! simulated proxies, each a stream that acknowledges at once. Measures from before a pod's endpoint is changed in the
-//! API server to when the last proxy that uses it has the change, and what the operator takes in memory and CPU.
+//! API server to when the last proxy that uses it has the change, and what the operator takes in memory and CPU; on
+//! request also what a real sidecar takes.
 //! Leaves out what a proxy does with a change; the proxies' own tests are in `sidecar`.
 
 mod api_server;
+mod ask;
 mod objects;
 mod operator;
 mod proxy;
 mod report;
+mod sidecar;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +46,10 @@ struct Options {
     /// The operator's binary.
     #[arg(long, default_value = "target/release/weft-operator")]
     operator: PathBuf,
+    /// The proxy's binary: measures the memory of a real sidecar too. Takes root, since everything then runs in a network
+    /// namespace of its own.
+    #[arg(long)]
+    sidecar: Option<PathBuf>,
 }
 
 /// Longer than anything takes here.
@@ -50,6 +57,9 @@ const DEADLINE: Duration = Duration::from_mins(10);
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.sidecar.is_some() {
+        sidecar::own_network()?;
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         tokio::select! {
             done = all(&options) => done,
@@ -86,13 +96,19 @@ async fn one(options: &Options, services: usize) -> Result<Row> {
     for _ in 0..options.changes {
         delays.push(fleet.change(&cluster).await?);
     }
+    let took = began.elapsed();
     let used = operator.cpu()?.saturating_sub(idle);
+    let sidecar = match &options.sidecar {
+        Some(binary) => Some(sidecar::measure(binary, (&server, &cluster, &operator), options.uses).await?),
+        None => None,
+    };
     Ok(Row {
         services,
         ready,
         delays,
         memory_mib: operator.memory_mib()?,
         cpu_per_change: used / u32::try_from(options.changes.max(1))?,
-        took: began.elapsed(),
+        took,
+        sidecar,
     })
 }

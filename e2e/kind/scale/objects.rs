@@ -115,11 +115,16 @@ impl Cluster {
 
     /// What the operator tells every meshed namespace to trust.
     pub(crate) async fn roots(&self) -> Result<Vec<CertificateDer<'static>>> {
+        let pem = self.roots_pem().await?;
+        Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+    }
+
+    /// The same, as it stands there.
+    pub(crate) async fn roots_pem(&self) -> Result<String> {
         let maps = self.namespaced::<ConfigMap>();
         let named = await_condition(maps, "weft-roots", |map: Option<&ConfigMap>| map.is_some());
         let map = tokio::time::timeout(ROOTS_WITHIN, named).await.context("no ConfigMap weft-roots")??;
-        let pem = map.and_then(|map| map.data?.remove("roots.pem")).context("no roots.pem in weft-roots")?;
-        Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+        map.and_then(|map| map.data?.remove("roots.pem")).context("no roots.pem in weft-roots")
     }
 
     pub(crate) fn services(&self) -> usize {

@@ -5,13 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::api_server::ApiServer;
+use crate::ask::ask;
 
 const READY_WITHIN: Duration = Duration::from_mins(3);
 const LOOK: Duration = Duration::from_millis(100);
@@ -52,11 +49,8 @@ impl Operator {
     }
 
     /// Resident memory.
-    pub(crate) fn memory_mib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(self.proc("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        Ok(kib / 1024)
+    pub(crate) fn memory_mib(&self) -> Result<f64> {
+        resident_mib(&self.process)
     }
 
     /// CPU time so far (`proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms).
@@ -73,6 +67,14 @@ impl Operator {
     }
 }
 
+/// Resident memory of a process.
+pub(crate) fn resident_mib(process: &Child) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id().unwrap_or_default()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
 async fn until_ready(process: &mut Child, admin: SocketAddr) -> Result<()> {
     let mut look = tokio::time::interval(LOOK);
     while !is_ready(admin).await {
@@ -85,20 +87,9 @@ async fn until_ready(process: &mut Child, admin: SocketAddr) -> Result<()> {
 }
 
 async fn is_ready(admin: SocketAddr) -> bool {
-    let Ok(tcp) = TcpStream::connect(admin).await else { return false };
-    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await else {
-        return false;
-    };
-    let Ok(request) = http::Request::get("/ready").header("host", "operator").body(Empty::<Bytes>::new())
-    else {
-        return false;
-    };
-    tokio::select! {
-        answer = sender.send_request(request) => answer.is_ok_and(|answer| answer.status().is_success()),
-        _ = connection => false,
-    }
+    ask(admin, "operator", "/ready").await.is_ok_and(|status| status.is_success())
 }
 
-fn free() -> Result<SocketAddr> {
+pub(crate) fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
