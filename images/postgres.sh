@@ -16,7 +16,7 @@ if [ ! -s "$data/postgres/PG_VERSION" ]; then
 fi
 
 # Only this container reaches the socket; the network has to know a password.
-set -- -D "$data/postgres" -c unix_socket_directories="$data" -c jit=off
+set -- -D "$data/postgres" -c unix_socket_directories="$data" -c jit=off -c max_connections=200
 pg_ctl --pgdata "$data/postgres" --wait --silent --log "$data/setup.log" --options "-c listen_addresses= -c unix_socket_directories='$data'" start
 for name in ${DATABASES:-}; do
   psql --quiet --no-psqlrc --host "$data" --username postgres --set ON_ERROR_STOP=1 --set name="$name" \
