@@ -5,6 +5,7 @@ pub mod answer;
 pub mod body;
 pub mod carried;
 pub mod deadline;
+pub mod early;
 pub mod enter;
 pub mod exchange;
 pub mod exec;

@@ -11,6 +11,7 @@
 
 mod abuse;
 mod corpus;
+mod early;
 mod frames;
 mod grpc;
 mod h2spec;

@@ -44,6 +44,12 @@ pub struct Handle<IO> {
     informs: bool,
 }
 
+impl<IO> Clone for Handle<IO> {
+    fn clone(&self) -> Self {
+        Self { wire: Rc::clone(&self.wire), ..*self }
+    }
+}
+
 impl<IO> Handle<IO> {
     /// The connection after HTTP, where the request asks for an upgrade or a tunnel.
     pub fn on_upgrade(&self) -> Option<OnUpgrade<IO>> {

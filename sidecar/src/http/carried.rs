@@ -11,6 +11,7 @@ use weft_http1::Order;
 use weft_transport::{Limits, Tunnel};
 
 use super::body::Body;
+use super::early::Early;
 use super::exec::LocalExec;
 use super::received::{OnSwitch, Received};
 use super::upgrade::Inward;
@@ -60,9 +61,10 @@ where
         request: Request<weft_transport::Body>,
     ) -> impl Future<Output = Response<Body>> + 'static {
         let (parts, mut body) = request.into_parts();
+        let early = body.informer().map(Early::Weft);
         let client = body.take_upgrade().map(OnSwitch::Weft);
         // On the heap: what the transport and the runtime put around it would move all of it, several times.
-        Box::pin((self.request)((Inward::new(parts, client), Received::Weft(body))))
+        Box::pin((self.request)((Inward::new(parts, client, early), Received::Weft(body))))
     }
 
     fn tcp(&self, stream: Tunnel) -> impl Future<Output = ()> + 'static {

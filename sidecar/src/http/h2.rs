@@ -133,7 +133,7 @@ fn take(request: Request<Incoming>) -> (Inward, Received) {
             parts.headers.insert(SEC_WEBSOCKET_KEY, key);
         }
     }
-    (Inward::new(parts, client), Received::Hyper(body))
+    (Inward::new(parts, client, None), Received::Hyper(body))
 }
 
 /// Whether the client owes it to an answer to take it.

@@ -17,6 +17,7 @@ use weft_http1::server::Incoming;
 
 use super::answer::{Asker, refuse};
 use super::body::Body;
+use super::early::Early;
 use super::enter::Refused;
 use super::h2;
 use super::limited::{Limited, Pace};
@@ -61,7 +62,8 @@ where
     F: Future<Output = Response<Body>> + 'static,
 {
     let ended = match http {
-        Http::One => one(worker, direction, stream, handler).await.map_err(|error| causes(&error)),
+        // On the heap, once per connection: raw ones, which share their task's shape with these, need not be as large.
+        Http::One => Box::pin(one(worker, direction, stream, handler)).await.map_err(|error| causes(&error)),
         Http::Two => h2::serve(worker, direction, stream, handler).await.map_err(|error| causes(&error)),
     };
     if let Err(error) = ended {
@@ -99,7 +101,8 @@ where
 fn enter(incoming: Incoming<Stream>) -> (Inward, Received) {
     let (parts, body) = incoming.request.into_parts();
     let client = incoming.connection.on_upgrade().map(OnSwitch::Http1);
-    (Inward::new(parts, client), Received::Http1(body))
+    let early = Some(Early::Http1(incoming.connection));
+    (Inward::new(parts, client, early), Received::Http1(body))
 }
 
 /// Limits of a client of HTTP/1.1.

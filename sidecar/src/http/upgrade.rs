@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use tracing::debug;
 
 use super::body::{Body, End};
+use super::early::Early;
 use super::headers::{put_upgrade, strip_answer};
 use super::received::{OnSwitch, Received};
 use crate::cx::RequestCx;
@@ -26,12 +27,14 @@ pub struct Inward {
     pub client: Option<OnSwitch>,
     /// The protocol it wants to switch to.
     pub upgrade: Option<HeaderValue>,
+    /// Who is told of answers before the final one.
+    pub early: Option<Early>,
 }
 
 impl Inward {
-    /// A head, and the client's side of an upgrade.
-    pub const fn new(parts: Parts, client: Option<OnSwitch>) -> Self {
-        Self { parts, client, upgrade: None }
+    /// A head, the client's side of an upgrade, and whom to tell of answers before the final one.
+    pub const fn new(parts: Parts, client: Option<OnSwitch>, early: Option<Early>) -> Self {
+        Self { parts, client, upgrade: None, early }
     }
 }
 

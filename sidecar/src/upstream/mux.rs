@@ -19,6 +19,7 @@ use weft_transport::{Client, Code, Limits, Refused, StreamError};
 use super::connect::{ConnectError, Target};
 use super::pool::{SendError, SendFailure, Sent, fault_of, is_right};
 use crate::http::body::Body;
+use crate::http::early::{Early, tell};
 use crate::http::exec::LocalExec;
 use crate::http::received::Received;
 use crate::net::stream::Stream;
@@ -199,10 +200,15 @@ impl Drop for Making<'_> {
 
 impl Mux {
     /// Sends a request and waits for the head of its answer.
-    pub async fn send(&self, (asked, version): (Asked<'_>, Version), body: Body) -> Sent {
+    pub async fn send(
+        &self,
+        (asked, version): (Asked<'_>, Version),
+        body: Body,
+        early: Option<&Early>,
+    ) -> Sent {
         let Asked { method, uri, headers, upgrade } = asked;
         let asked = weft_transport::head::Asked { method, uri, version, headers, upgrade };
-        let sent = self.client.send(asked, body).await;
+        let sent = self.client.send(asked, body, |status, headers| tell(early, status, headers)).await;
         sent.map(|answer| answer.map(Received::Weft)).map_err(SendError::from)
     }
 

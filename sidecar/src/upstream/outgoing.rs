@@ -18,6 +18,7 @@ use weft_http1::head::Asked;
 use super::connect::{ConnectError, Speaks, Target};
 use super::pool::{Connection, SendError, SendFailure};
 use crate::http::body::Body;
+use crate::http::early::Early;
 use crate::http::received::Received;
 use crate::http::replay::Keeper;
 use crate::http::upgrade::Inward;
@@ -39,6 +40,8 @@ pub struct Outgoing {
     body: Source,
     /// The protocol to switch to.
     upgrade: Option<HeaderValue>,
+    /// Who is told of answers before the final one.
+    early: Option<Early>,
     /// When it was last handed to a connection.
     sent: Option<Instant>,
 }
@@ -65,14 +68,14 @@ pub struct Failure {
 impl Outgoing {
     /// Takes a request that has entered; keeps its body where `keep` says that it may be sent again.
     pub fn new(request: Inward, body: Received, keep: bool) -> Self {
-        let Inward { parts, upgrade, .. } = request;
+        let Inward { parts, upgrade, early, .. } = request;
         let body = match (body.is_end_stream(), keep) {
             (true, _) => Source::Empty,
             (false, true) => Source::Kept(Keeper::new(body)),
             (false, false) => Source::Once(body),
         };
         let Parts { method, uri, version, headers, .. } = parts;
-        Self { method, uri, version, headers, body, upgrade, sent: None }
+        Self { method, uri, version, headers, body, upgrade, early, sent: None }
     }
 
     /// A copy to be sent elsewhere; none for an upgrade, and where a body has not been read whole or was not kept.
@@ -83,7 +86,7 @@ impl Outgoing {
             Source::Kept(keeper) => Source::Kept(keeper.complete()?),
             Source::Once(_) | Source::Gone => return None,
         };
-        Some(Self { body, ..self.twin() })
+        Some(Self { body, early: None, ..self.twin() })
     }
 
     /// Whether its head is all of it.
@@ -101,6 +104,7 @@ impl Outgoing {
             headers: self.headers.clone(),
             body: Source::Empty,
             upgrade: None,
+            early: self.early.clone(),
             sent: None,
         }
     }
@@ -151,7 +155,8 @@ impl Outgoing {
         loop {
             let Some(body) = self.body() else { return Err(reset("the body is gone")) };
             self.sent = Some(Instant::now());
-            let error = match connection.send(worker, (self.asked(), self.version), body).await {
+            let asked = (self.asked(), self.version);
+            let error = match connection.send(worker, asked, body, self.early.as_ref()).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
             };

@@ -25,6 +25,7 @@ use weft_http1::{Error, Refusal, client};
 use super::connect::{ConnectError, Speaks, Target, connect};
 use super::mux::{Found, Mux, Muxes, Place, Turn};
 use crate::http::body::Body;
+use crate::http::early::{Early, tell};
 use crate::http::exec::LocalExec;
 use crate::http::received::{BodyError, OnSwitch, Received};
 use crate::http::serve::{HTTP1, MAX_HEAD};
@@ -501,16 +502,18 @@ impl Drop for Stream {
 }
 
 impl Connection {
-    /// Sends a request; an error returns its body where nothing of it was written.
+    /// Sends a request; an error returns its body where nothing of it was written. `early` is told of answers before the
+    /// final one.
     pub async fn send(
         &mut self,
         worker: &Worker,
         (asked, version): (Asked<'_>, Version),
         body: Body,
+        early: Option<&Early>,
     ) -> Sent {
         match self {
-            Self::Weft(mux) => mux.send((asked, version), body).await,
-            Self::Http1(lent) => lent.send(worker, asked, body).await,
+            Self::Weft(mux) => mux.send((asked, version), body, early).await,
+            Self::Http1(lent) => lent.send(worker, asked, body, early).await,
             Self::H2(stream) => {
                 let mut sender = stream.shared.sender.clone();
                 let sent = sender.try_send_request(as_h2(asked, body)).await;
@@ -556,8 +559,9 @@ impl Connection {
 }
 
 impl Lent {
-    async fn send(&mut self, worker: &Worker, asked: Asked<'_>, body: Body) -> Sent {
-        let answer = self.connection.send(asked, body, |_, _| ()).await?;
+    async fn send(&mut self, worker: &Worker, asked: Asked<'_>, body: Body, early: Option<&Early>) -> Sent {
+        let told = |status, headers| tell(early, status, headers);
+        let answer = self.connection.send(asked, body, told).await?;
         if let Some(upload) = answer.upload {
             worker.tasks.spawn_local(upload);
         }

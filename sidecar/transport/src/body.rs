@@ -11,6 +11,7 @@ use http_body::SizeHint;
 
 use crate::code::{Code, StreamError};
 use crate::conn::{Conn, Received, Role};
+use crate::informer::Informer;
 use crate::stream::{Slot, Switch};
 use crate::tunnel::{OnUpgrade, Tunnel};
 
@@ -50,6 +51,12 @@ impl Body {
         let stream = self.stream.as_ref()?;
         let offered = stream.slot.borrow().switch == Switch::Offered && stream.conn.role == Role::Server;
         if offered { self.stream.take().map(OnUpgrade::new) } else { None }
+    }
+
+    /// Of a request: sends answers before the final one, which may go out until that does.
+    pub fn informer(&self) -> Option<Informer> {
+        let stream = self.stream.as_ref().filter(|stream| stream.conn.role == Role::Server)?;
+        Some(Informer::new(&stream.conn, &stream.slot))
     }
 
     /// Of an answer that has ended HTTP on its stream: the bytes both ways.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Response, response};
+use http::{HeaderMap, Method, Response, StatusCode, response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Spawn;
@@ -136,8 +136,14 @@ impl<S> Client<S> {
 
 impl<S: Spawn> Client<S> {
     /// Sends a request and waits for the head of its answer. Dropped before, the peer is told to give it up. A request to
-    /// switch without a body may end HTTP on its stream ([`Body::into_tunnel`]).
-    pub async fn send<B>(&self, asked: Asked<'_>, body: B) -> Result<Response<Body>, SendError<B>>
+    /// switch without a body may end HTTP on its stream ([`Body::into_tunnel`]). `interim` is given the answers before the
+    /// final one, other than 100.
+    pub async fn send<B>(
+        &self,
+        asked: Asked<'_>,
+        body: B,
+        mut interim: impl FnMut(StatusCode, HeaderMap),
+    ) -> Result<Response<Body>, SendError<B>>
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin + 'static,
     {
@@ -151,7 +157,7 @@ impl<S: Spawn> Client<S> {
         let empty = slot.borrow().send.ended || is_switch;
         let mut pump = if empty { Pump::done(body) } else { Pump::new(body) };
         let held = Held { conn: Rc::clone(&self.conn), slot, owner: true };
-        let answered = std::future::poll_fn(|cx| poll_answer(&held, &mut pump, cx)).await;
+        let answered = std::future::poll_fn(|cx| poll_answer(&held, &mut pump, &mut interim, cx)).await;
         let parts = match answered {
             Ok(parts) => parts,
             Err(reason) => {
@@ -210,11 +216,20 @@ impl<S: Spawn> Client<S> {
 
 type Answered = Poll<Result<Box<response::Parts>, Refused>>;
 
-fn poll_answer<B>(held: &Held, pump: &mut Pump<B>, cx: &mut Context<'_>) -> Answered
+fn poll_answer<B>(
+    held: &Held,
+    pump: &mut Pump<B>,
+    interim: &mut impl FnMut(StatusCode, HeaderMap),
+    cx: &mut Context<'_>,
+) -> Answered
 where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error>>> + Unpin,
 {
     let pumped = if pump.is_done() { Poll::Pending } else { pump.poll(&held.conn, &held.slot, cx) };
+    let early = std::mem::take(&mut held.slot.borrow_mut().early);
+    for (status, headers) in early {
+        interim(status, headers);
+    }
     let mut stream = held.slot.borrow_mut();
     if let Some(answer) = stream.answer.take() {
         return Poll::Ready(Ok(answer));

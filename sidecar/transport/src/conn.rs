@@ -225,6 +225,7 @@ impl Conn {
         let write = |out: &mut BytesMut| head::put_answer(out, status, headers);
         Outbox::put_head(&mut state.out.small, about, state.peer.max_head, write)
             .map_err(|_| HeadError::TooLarge)??;
+        stream.got_answer = true;
         if end {
             self.ended(state, slot, &mut stream);
         }

@@ -1,10 +1,11 @@
 //! What each frame of the peer does. An error ends the connection with this code; what concerns one stream only ends that
 //! stream (README, "Limits against an abusive peer").
 
+use std::cell::RefMut;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant;
 
 use crate::code::{Code, StreamError};
@@ -213,13 +214,7 @@ impl Conn {
         };
         let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
         if answer.status.is_informational() && !switches {
-            // More than a few of them serve nothing.
-            stream.informational += 1;
-            let wrong = header.ends() || stream.informational > 16;
-            drop(stream);
-            if wrong {
-                self.fail(state, &slot, Code::Malformed);
-            }
+            self.informed(state, &slot, stream, (header, answer));
             return Ok(());
         }
         let bodiless = stream.asked == Asking::Head
@@ -254,6 +249,27 @@ impl Conn {
             task.wake();
         }
         Ok(())
+    }
+
+    /// An answer before the one that counts: kept for whoever waits for that. 100 concerns this hop only.
+    fn informed(
+        &self,
+        state: &mut State,
+        slot: &Slot,
+        mut stream: RefMut<'_, Stream>,
+        (header, answer): (Header, response::Parts),
+    ) {
+        if header.ends() || stream.informational == 0 {
+            drop(stream);
+            return self.fail(state, slot, Code::Malformed);
+        }
+        stream.informational -= 1;
+        if answer.status != StatusCode::CONTINUE {
+            stream.early.push((answer.status, answer.headers));
+            if let Some(task) = stream.task.take() {
+                task.wake();
+            }
+        }
     }
 
     fn trailers(&self, state: &mut State, id: u32, bytes: Bytes) -> Result<(), Code> {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Spawn;
@@ -98,6 +98,10 @@ where
 impl<IO, H: Handler, S: Spawn> ServerConnection<IO, H, S> {
     fn run(&self, held: Held, parts: request::Parts) {
         let method = parts.method.clone();
+        if parts.version == Version::HTTP_10 {
+            // It knows no answers before the one that counts.
+            held.slot.borrow_mut().informational = 0;
+        }
         let body = Body::new(Held { conn: Rc::clone(&held.conn), slot: Rc::clone(&held.slot), owner: false });
         let answer = self.handler.request(Request::from_parts(parts, body));
         self.spawn.spawn(run(held, method, answer));

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, response};
+use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant;
 
 use crate::code::StreamError;
+use crate::informer::MAX_INFORMATIONAL;
 
 /// A stream, shared by the connection and whoever uses it.
 pub(crate) type Slot = Rc<RefCell<Stream>>;
@@ -37,8 +38,10 @@ pub(crate) struct Stream {
     pub(crate) claimed: bool,
     /// The head of an answer has come, or none is to come.
     pub(crate) got_answer: bool,
-    /// Answers before the one that counts (1xx).
+    /// Answers before the one that counts (1xx) that may still come, or go.
     pub(crate) informational: u32,
+    /// Those that have come and nobody was told of yet.
+    pub(crate) early: Vec<(StatusCode, HeaderMap)>,
     /// What was asked, where it changes what an answer means (RFC 9110, sections 9.3.2 and 9.3.6).
     pub(crate) asked: Asking,
 }
@@ -136,7 +139,7 @@ impl Stream {
     pub(crate) fn new(id: u32, send_credit: u32, recv_credit: u32) -> Self {
         let recv = Recv { credit: recv_credit, target: recv_credit, ..Recv::default() };
         let send = Send { credit: send_credit, ..Send::default() };
-        Self { id, recv, send, ..Self::default() }
+        Self { id, recv, send, informational: MAX_INFORMATIONAL, ..Self::default() }
     }
 
     /// Wakes everybody who waits for anything of this stream.

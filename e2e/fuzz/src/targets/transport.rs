@@ -2,7 +2,7 @@
 //! upgrade and a raw connection under way. Whatever comes, the side ends once the peer has.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -56,9 +56,10 @@ fn ask(io: DuplexStream) -> Ended {
         };
         let tunnel = client.open_tcp();
         let plain =
-            async { taken(client.send(asked(None), Full::new(Bytes::from("body"))).await.ok()).await };
-        let switch =
-            async { taken(client.send(asked(Some(&upgrade)), Full::<Bytes>::default()).await.ok()).await };
+            async { taken(client.send(asked(None), Full::new(Bytes::from("body")), told).await.ok()).await };
+        let switch = async {
+            taken(client.send(asked(Some(&upgrade)), Full::<Bytes>::default(), told).await.ok()).await;
+        };
         let raw = async {
             if let Ok(mut tunnel) = tunnel {
                 tunnel.read_to_end(&mut Vec::new()).await.ok();
@@ -67,6 +68,10 @@ fn ask(io: DuplexStream) -> Ended {
         tokio::join!(plain, switch, raw);
     });
     spawn_local(connection)
+}
+
+fn told(status: StatusCode, _: HeaderMap) {
+    assert!(status.is_informational());
 }
 
 async fn taken(answer: Option<Response<Body>>) {
@@ -92,6 +97,9 @@ impl Handler for Echo {
     fn request(&self, request: Request<Body>) -> impl Future<Output = Response<Full<Bytes>>> + 'static {
         let upgrade = request.headers().contains_key("upgrade");
         let mut body = request.into_body();
+        if let Some(informer) = body.informer() {
+            informer.inform(StatusCode::EARLY_HINTS, &HeaderMap::new());
+        }
         let switched = body.take_upgrade().filter(|_| upgrade);
         async move {
             if let Some(switched) = switched {

@@ -1,15 +1,16 @@
 //! Each side against a peer written by hand: what must be accepted, and what must be sent.
 
 use bytes::BytesMut;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::io::duplex;
 use tokio::task::spawn_local;
 use weft_transport::frame::{END, HEADER, Hello, Kind, MAX_PAYLOAD, MORE};
-use weft_transport::{Body, Closed, Code, Limits, Refused, StreamError};
+use weft_transport::{Body, Closed, Code, Limits, Refused, StreamError, head};
 
 use crate::support::{
-    Answer, Ask, Raw, SOON, Server, client, echo, empty, full, get, pair, post, run, settle, sized, text,
+    Answer, Ask, Raw, SOON, Server, asked, client, echo, empty, full, get, pair, post, run, settle, sized,
+    text,
 };
 
 #[test]
@@ -225,13 +226,81 @@ fn malformed_heads_end_their_stream_only() {
 fn informational_answers_come_before_the_one_that_counts() {
     run(async {
         let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
-        let asked =
-            spawn_local(async move { client.ask(get("/")).await.map(|answer| answer.status().as_u16()) });
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let asking = spawn_local(async move {
+            let (parts, body) = get("/").into_parts();
+            let tell = |status: StatusCode, headers: HeaderMap| told.send((status, headers)).unwrap();
+            client.send(asked(&parts), body, tell).await.map(|answer| answer.status().as_u16())
+        });
         raw.until(Kind::Head).await;
         raw.answer(1, 0, 100, &[]).await;
         raw.answer(1, 0, 103, &[("link", "</a>")]).await;
+        let (status, headers) = tells.recv().await.unwrap();
+        assert_eq!(
+            (status.as_u16(), &headers["link"]),
+            (103, &"</a>".parse().unwrap()),
+            "100 is of this hop"
+        );
+        assert!(!asking.is_finished(), "it is told before there is an answer");
+        raw.answer(1, 0, 102, &[]).await;
         raw.answer(1, END, 204, &[]).await;
-        assert_eq!(asked.await.unwrap().unwrap(), 204);
+        assert_eq!(asking.await.unwrap().unwrap(), 204);
+        assert_eq!(tells.recv().await.unwrap().0.as_u16(), 102);
+    });
+}
+
+#[test]
+fn a_client_refuses_informational_answers_without_end() {
+    run(async {
+        let (mut raw, client, _ended) = Raw::of_client(&Limits::default()).await;
+        let asked = spawn_local(async move { client.ask(get("/")).await.map(drop) });
+        raw.until(Kind::Head).await;
+        for _ in 0..=MOST {
+            raw.answer(1, 0, 103, &[]).await;
+        }
+        assert_eq!(raw.reset_of(1).await, Code::Malformed);
+        assert!(asked.await.unwrap().is_err());
+    });
+}
+
+/// Informational answers that a client takes at least.
+const MOST: usize = 16;
+
+#[test]
+fn a_server_sends_no_more_informational_answers_than_a_client_takes_and_none_after_the_final_one() {
+    run(async {
+        let answer = |request: Request<Body>| {
+            let informer = request.body().informer().unwrap();
+            let mut links = HeaderMap::new();
+            links.insert("link", "</a>".parse().unwrap());
+            for _ in 0..2 * MOST {
+                informer.inform(StatusCode::EARLY_HINTS, &links);
+            }
+            informer.inform(StatusCode::SWITCHING_PROTOCOLS, &links);
+            spawn_local(async move {
+                settle().await;
+                informer.inform(StatusCode::EARLY_HINTS, &links);
+            });
+            Box::pin(async { Response::new(full("done")) }) as Answer
+        };
+        let (mut raw, _server) = Raw::of_server(&Limits::default(), answer).await;
+        raw.ask(1, END, get("/")).await;
+        for _ in 0..MOST {
+            let (header, payload) = raw.until(Kind::Head).await;
+            assert!(!header.ends());
+            let head = head::answer(payload, 9).unwrap();
+            assert_eq!((head.status.as_u16(), &head.headers["link"]), (103, &"</a>".parse().unwrap()));
+        }
+        let (_, payload) = raw.until(Kind::Head).await;
+        assert_eq!(head::answer(payload, 9).unwrap().status.as_u16(), 200);
+        raw.until(Kind::Data).await;
+        settle().await;
+        let mut old = get("/");
+        *old.version_mut() = http::Version::HTTP_10;
+        raw.ask(3, END, old).await;
+        let (header, payload) = raw.until(Kind::Head).await;
+        let status = head::answer(payload, 9).unwrap().status.as_u16();
+        assert_eq!((header.stream, status), (3, 200), "none after the final answer, and none to HTTP/1.0");
     });
 }
 

@@ -150,11 +150,11 @@ pub(crate) trait Ask {
 impl Ask for Client<Here> {
     async fn ask(&self, request: Request<Boxed>) -> Result<Response<Body>, SendError<Boxed>> {
         let (parts, body) = request.into_parts();
-        self.send(asked(&parts), body).await
+        self.send(asked(&parts), body, |_, _| ()).await
     }
 }
 
-fn asked(parts: &http::request::Parts) -> Asked<'_> {
+pub(crate) fn asked(parts: &http::request::Parts) -> Asked<'_> {
     let http::request::Parts { method, uri, version, headers, .. } = parts;
     Asked { method, uri, version: *version, headers, upgrade: headers.get("upgrade") }
 }
