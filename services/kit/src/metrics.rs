@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+pub use prometheus::IntCounterVec;
+use prometheus::{HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
 
 /// The metrics of one service.
 #[derive(Clone, Debug)]
@@ -81,6 +80,11 @@ impl Metrics {
         }
     }
 
+    /// A counter of the service's own, beside those that all services have. Each name once.
+    pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        register(&self.registry, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
     /// Counts an answered request. `route` is the template of the path, never the path.
     pub fn request(&self, protocol: &str, route: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[protocol, route, status]).inc();
@@ -144,7 +148,7 @@ impl Default for Metrics {
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("the names and labels of this file are valid");
-    registry.register(Box::new(collector.clone())).expect("every name of this file is registered once");
+    let collector = made.expect("the names and labels in the code are valid");
+    registry.register(Box::new(collector.clone())).expect("every name is registered once");
     collector
 }

@@ -1,10 +1,21 @@
 //! The ticket service: sells tickets of events: thousands ask at once, and no seat is sold twice.
+//!
+//! `api` speaks HTTP, `domain` decides, `desk` holds seats in one of two ways, `store` remembers, `redis` is what one of
+//! the ways counts with, `payments` asks for money. What a crash leaves, and who puts it right, is a table in `domain`.
 
+pub mod api;
+pub mod desk;
+pub mod domain;
+pub mod payments;
+pub mod redis;
 pub mod settings;
+pub mod store;
 
-use axum::Router;
+use std::sync::Arc;
+
 use shop_kit::{
     client,
+    events::{Consumer, Publisher},
     health::Dependency,
     redis::Redis,
     server::Listeners,
@@ -13,9 +24,20 @@ use shop_kit::{
 };
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::Channel};
 
-use crate::settings::Settings;
+use crate::{
+    desk::{RowLock, Script},
+    domain::{
+        Tickets,
+        catalogue::Catalogue,
+        hear::{Ear, GROUP, STREAMS},
+    },
+    payments::Payments,
+    redis::{link::Link, queue::Queue, writer::Writer},
+    settings::Settings,
+    store::Store,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -26,14 +48,73 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = kit_store::pool(&settings.common);
-    let redis = Redis::new(settings.redis.redis_url.0)?;
+    let server = settings.redis.redis_url.0.clone();
+    let redis = Redis::new(server.clone())?;
     let payment = client::channel(&settings.payment_url);
-    let needed = vec![Dependency::Redis(redis), Dependency::Neighbour("payment", payment)];
+    let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour("payment", payment.clone())];
     let identity = ("ticket", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
-    let prepare = async move {
-        kit_store::migrate(&pool, &MIGRATIONS).await;
-        Ok(())
+    let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
+    let stores = (Store::new(pool.clone()), Link::new(server)?);
+    let tickets = Arc::new(tickets(&settings, &service, stores, payment, &publisher));
+    let writer = Writer {
+        link: tickets.link.clone(),
+        store: tickets.store.clone(),
+        catalogue: tickets.catalogue.clone(),
+        script: tickets.script.clone(),
+        instance: service.instance().to_owned(),
     };
-    service.run(listeners, Parts { http: Router::new(), grpc: Routes::default(), prepare }).await
+    let told =
+        Consumer::new(&settings.redis, GROUP, service.instance(), &STREAMS, service.metrics().clone())?;
+    let prepare = {
+        let (tickets, service) = (tickets.clone(), service.clone());
+        async move {
+            kit_store::migrate(&pool, &MIGRATIONS).await;
+            service.background("outbox", publisher.run());
+            service.background("writer", writer.run());
+            service.background("payments", told.run(Ear(tickets.clone())));
+            let (sweeping, reconciling) = (tickets.clone(), tickets);
+            service.background("sweeper", async move { sweeping.sweep(settings.sweep_every).await });
+            service.background("reconcile", async move {
+                reconciling.reconcile(settings.reconcile_every).await;
+            });
+            Ok(())
+        }
+    };
+    let http = api::http::router(tickets, service.clone());
+    service.run(listeners, Parts { http, grpc: Routes::default(), prepare }).await
+}
+
+fn tickets(
+    settings: &Settings,
+    service: &Service,
+    (store, link): (Store, Link),
+    payment: Channel,
+    publisher: &Publisher,
+) -> Tickets {
+    let queue = Queue::new(link.clone());
+    let lifetime = settings.reservation_lifetime;
+    let metrics = service.metrics();
+    Tickets {
+        catalogue: Arc::new(Catalogue::new(store.clone())),
+        row_lock: RowLock::new(store.clone(), queue.clone(), lifetime),
+        script: Arc::new(Script::new(link.clone(), store.clone(), lifetime)),
+        store,
+        link,
+        queue,
+        payments: Payments::new(payment),
+        publisher: publisher.clone(),
+        settle_after: settings.settle_after,
+        abandoned_after: settings.abandoned_after,
+        reservations: metrics.counter(
+            "shop_ticket_reservations_total",
+            "Reservations asked for.",
+            &["strategy", "outcome"],
+        ),
+        differences: metrics.counter(
+            "shop_ticket_differences_total",
+            "Differences between Redis and the database.",
+            &["kind"],
+        ),
+    }
 }

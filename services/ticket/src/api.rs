@@ -1,0 +1,3 @@
+//! What the service says to others: JSON at the edge. Words only; `domain` does the work.
+
+pub mod http;
