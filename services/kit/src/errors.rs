@@ -152,6 +152,11 @@ impl Problem {
         self.kind
     }
 
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The name of the problem for programs.
     pub fn slug(&self) -> &'static str {
         self.slug

@@ -3,8 +3,9 @@
 //!
 //! `outbox` is the way out (PostgreSQL to Redis Stream), `consumer` the way in (a consumer group with retries and a
 //! dead-letter stream), `inbox` what makes an event that comes twice count once. `wire` is how an event looks in a
-//! stream. What an event means is the business of those who tell it and those who hear it.
+//! stream; `call` is for those who want an answer. What an event means is the business of those who tell it and those who hear it.
 
+pub mod call;
 pub mod consumer;
 pub mod inbox;
 pub mod outbox;

@@ -17,6 +17,7 @@ pub struct Metrics {
     events: IntCounterVec,
     consumed: IntCounterVec,
     waiting: IntGaugeVec,
+    asked: IntCounterVec,
 }
 
 /// How the delivery of an event ended.
@@ -71,6 +72,7 @@ impl Metrics {
                 "Deliveries of events by how they ended.",
                 &["group", "stream", "outcome"],
             ),
+            asked: counter("shop_bus_calls_total", "Questions sent over the bus.", &["to", "outcome"]),
             waiting: gauge(
                 "shop_events_waiting",
                 "Events of a stream that the group was not given, or has not acknowledged.",
@@ -121,6 +123,11 @@ impl Metrics {
             EventOutcome::Dead => "dead",
         };
         self.consumed.with_label_values(&[group, stream, label]).inc();
+    }
+
+    /// Counts a question sent over the bus.
+    pub fn asked(&self, to: &str, outcome: &str) {
+        self.asked.with_label_values(&[to, outcome]).inc();
     }
 
     /// Records how many events wait: given to nobody (Redis does not always know), and not acknowledged.
