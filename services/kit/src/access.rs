@@ -22,7 +22,8 @@ use crate::{
 
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 /// Paths that answer before the service is ready, and are not worth a line in the log each.
-const INFRASTRUCTURE: [&str; 4] = ["/health", "/info", "/metrics", "/grpc.health.v1.Health/"];
+const INFRASTRUCTURE: [&str; 6] =
+    ["/health", "/info", "/metrics", "/openapi.json", "/grpc.health.v1.Health/", "/grpc.reflection.v1"];
 
 /// Runs one request.
 pub async fn observe(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {

@@ -1,6 +1,6 @@
 //! How the service is: UP, DEGRADED when something it can do without is missing, DOWN when it cannot serve.
 //!
-//! The database is vital; Redis and neighbours are not. Shown at /health (503 when DOWN) and by the gRPC health
+//! The database is vital; Redis and neighbours are not. A database whose pool is nearly used up is a warning. Shown at /health (503 when DOWN) and by the gRPC health
 //! protocol. A neighbour that answers at all is there: whether it is well is for its own health to say.
 
 use std::{
@@ -20,6 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{
     process::{self, Cpu, Memory},
     redis::Redis,
+    store::Usage,
 };
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -78,6 +79,8 @@ struct CpuReport {
 struct DependencyReport {
     status: State,
     latency_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -138,8 +141,8 @@ fn overall(open: bool, dependencies: impl IntoIterator<Item = (bool, State)>) ->
     let start = if open { State::Up } else { State::Down };
     dependencies.into_iter().fold(start, |worst, (vital, state)| match (worst, vital, state) {
         (_, _, State::Up) | (State::Down, _, _) => worst,
-        (_, true, _) => State::Down,
-        (_, false, _) => State::Degraded,
+        (_, true, State::Down) => State::Down,
+        (_, true, State::Degraded) | (_, false, _) => State::Degraded,
     })
 }
 
@@ -157,18 +160,21 @@ impl Dependency {
     }
 
     async fn check(&self) -> DependencyReport {
+        // Before it is asked, because asking takes a connection too.
+        let connections = self.connections();
         let started = Instant::now();
         let result = timeout(PATIENCE, self.ask()).await;
-        let error = match result {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
-        };
-        let status = if error.is_none() { State::Up } else { State::Down };
-        DependencyReport {
-            status,
-            latency_ms: (started.elapsed().as_secs_f64() * 1e5).round() / 100.0,
-            error,
+        let latency_ms = (started.elapsed().as_secs_f64() * 1e5).round() / 100.0;
+        let late = || format!("no answer within {PATIENCE:?}");
+        let error = result.map_or_else(|_| Some(late()), Result::err);
+        let (status, error) = judge(error, connections);
+        DependencyReport { status, latency_ms, connections, error }
+    }
+
+    fn connections(&self) -> Option<Usage> {
+        match self {
+            Dependency::Database(pool) => Some(Usage::of(pool)),
+            Dependency::Redis(_) | Dependency::Neighbour(..) => None,
         }
     }
 
@@ -191,6 +197,19 @@ impl Dependency {
     }
 }
 
+/// A pool without room is why a database did not answer, and no reason to send everybody away.
+fn judge(error: Option<String>, connections: Option<Usage>) -> (State, Option<String>) {
+    let crowded = connections.filter(|usage| usage.is_nearly_full());
+    match (error, crowded) {
+        (None, None) => (State::Up, None),
+        (Some(error), Some(Usage { in_use, max, .. })) if in_use < max => (State::Down, Some(error)),
+        (_, Some(Usage { in_use, max, .. })) => {
+            (State::Degraded, Some(format!("{in_use} of {max} connections are in use")))
+        }
+        (Some(error), None) => (State::Down, Some(error)),
+    }
+}
+
 fn is_absence(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
 }
@@ -200,18 +219,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_database_is_down_and_a_missing_neighbour_degraded() {
+    fn a_missing_database_is_down_and_a_missing_neighbour_or_a_full_pool_degraded() {
         use State::{Degraded, Down, Up};
         let (vital, other) = (true, false);
         for (ready, dependencies, expect) in [
             (true, vec![], Up),
             (true, vec![(vital, Up), (other, Up)], Up),
             (true, vec![(vital, Up), (other, Down)], Degraded),
+            (true, vec![(vital, Degraded), (other, Up)], Degraded),
+            (true, vec![(vital, Down), (vital, Degraded)], Down),
             (true, vec![(other, Down), (vital, Down)], Down),
             (true, vec![(vital, Down), (other, Down)], Down),
             (false, vec![(vital, Up)], Down),
         ] {
             assert_eq!(overall(ready, dependencies.clone()), expect, "{ready} {dependencies:?}");
+        }
+    }
+    #[test]
+    fn a_crowded_pool_is_degraded_even_if_it_keeps_the_check_waiting() {
+        use State::{Degraded, Down, Up};
+        let of_ten = |in_use| Some(Usage { open: 10, in_use, max: 10 });
+        for (late, connections, expect) in [
+            (false, None, Up),
+            (false, of_ten(7), Up),
+            (false, of_ten(8), Degraded),
+            (true, of_ten(10), Degraded),
+            (true, of_ten(9), Down),
+            (true, of_ten(0), Down),
+            (true, None, Down),
+        ] {
+            let error = late.then(|| "no answer".to_owned());
+            assert_eq!(judge(error, connections).0, expect, "{late} {connections:?}");
         }
     }
 }

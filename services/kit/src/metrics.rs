@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 pub use prometheus::IntCounterVec;
-use prometheus::{HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::store::Usage;
 
 /// The metrics of one service.
 #[derive(Clone, Debug)]
@@ -13,6 +17,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     pool: IntGaugeVec,
+    pool_alarm: IntGauge,
     cache: IntCounterVec,
     events: IntCounterVec,
     consumed: IntCounterVec,
@@ -65,6 +70,10 @@ impl Metrics {
                 "Connections of the pool: open, in use, at most.",
                 &["state"],
             ),
+            pool_alarm: register(
+                &registry,
+                IntGauge::new("shop_database_pool_alarm", "Whether 80 % of the pool is in use."),
+            ),
             cache: counter("shop_cache_requests_total", "Looks into the cache.", &["outcome"]),
             events: counter("shop_events_published_total", "Events moved from the outbox.", &["stream"]),
             consumed: counter(
@@ -94,10 +103,11 @@ impl Metrics {
     }
 
     /// Records how full the pool is.
-    pub fn pool(&self, open: u32, in_use: u32, most: u32) {
-        for (state, value) in [("open", open), ("in_use", in_use), ("max", most)] {
+    pub fn pool(&self, usage: Usage) {
+        for (state, value) in [("open", usage.open), ("in_use", usage.in_use), ("max", usage.max)] {
             self.pool.with_label_values(&[state]).set(i64::from(value));
         }
+        self.pool_alarm.set(i64::from(usage.is_nearly_full()));
     }
 
     /// Counts a look into the cache.

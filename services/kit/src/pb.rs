@@ -27,6 +27,9 @@ mod generated {
 
 pub use generated::{order, payment, product, user};
 
+/// The protos themselves, as a `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// A point in time as gRPC says it.
 pub fn timestamp(time: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp {

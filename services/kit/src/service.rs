@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use axum::{Json, Router, extract::DefaultBodyLimit, middleware, response::IntoResponse as _, routing::get};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, interval, sleep, timeout_at};
@@ -29,6 +29,7 @@ use crate::{
     errors::{Kind, Problem},
     health::{Dependency, Health, State},
     metrics::Metrics,
+    openapi, reflection,
     server::{self, Listeners},
     settings::Common,
     store,
@@ -59,6 +60,7 @@ pub struct Service {
     pool: PgPool,
     health: Health,
     metrics: Metrics,
+    openapi: OnceLock<Value>,
     failed: AtomicBool,
     tasks: TaskTracker,
     /// Told to stop.
@@ -88,11 +90,19 @@ impl Service {
             pool: pool.clone(),
             health: Health::new(dependencies, Instant::now()),
             metrics: Metrics::new(),
+            openapi: OnceLock::new(),
             failed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// Describes the JSON API by the service's part of its `OpenAPI` document, to be served at /openapi.json.
+    pub fn describe(&self, openapi: &str) -> anyhow::Result<()> {
+        let document = openapi::document(openapi, self.version)?;
+        anyhow::ensure!(self.openapi.set(document).is_ok(), "a service is described once");
+        Ok(())
     }
 
     /// Serves until told to stop.
@@ -102,6 +112,7 @@ impl Service {
     {
         let Parts { http, grpc, prepare } = parts;
         let reporter = HealthReporter::new();
+        let grpc = reflection::add(grpc, self.name)?;
         let grpc = grpc.add_service(HealthServer::new(HealthService::from_health_reporter(reporter.clone())));
         self.background("pool metrics", store::watch(self.pool.clone(), self.metrics.clone()));
         self.background("grpc health", report_grpc_health(self.clone(), reporter));
@@ -180,7 +191,7 @@ impl Service {
     }
 
     fn http(self: &Arc<Self>, api: Router) -> Router {
-        let (health, info, metrics) = (self.clone(), self.clone(), self.clone());
+        let (health, info, metrics, openapi) = (self.clone(), self.clone(), self.clone(), self.clone());
         let unknown = || async { Problem::new(Kind::NotFound, "not-found", "there is no such path") };
         let wrong_method =
             || async { Problem::new(Kind::WrongMethod, "wrong-method", "see the header Allow") };
@@ -188,6 +199,7 @@ impl Service {
             .route("/health", get(async move || health.show_health().await))
             .route("/info", get(async move || info.show_info()))
             .route("/metrics", get(async move || metrics.metrics.text()))
+            .route("/openapi.json", get(async move || openapi.show_openapi()))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(LARGEST_BODY));
@@ -205,7 +217,7 @@ impl Service {
         (code, Json(report)).into_response()
     }
 
-    fn show_info(&self) -> Json<serde_json::Value> {
+    fn show_info(&self) -> Json<Value> {
         Json(json!({
             "name": self.name,
             "version": self.version,
@@ -214,6 +226,11 @@ impl Service {
             "grpc_port": self.settings.grpc_addr.port(),
             "started": self.started.format(&Rfc3339).unwrap_or_default(),
         }))
+    }
+
+    fn show_openapi(&self) -> Result<Json<Value>, Problem> {
+        let missing = || Problem::new(Kind::NotFound, "not-found", "this service has no document");
+        self.openapi.get().cloned().map(Json).ok_or_else(missing)
     }
 
     /// The name of the service.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -41,23 +42,47 @@ pub async fn migrate(pool: &PgPool, migrations: &Migrator) {
     info!("connected to the database, schema up to date");
 }
 
-/// Measures the pool every 10 s and warns when 80 % of it is in use.
-pub async fn watch(pool: PgPool, metrics: Metrics) {
-    let most = pool.options().get_max_connections();
-    let mut tick = tokio::time::interval(SAMPLE_EVERY);
-    loop {
-        tick.tick().await;
+/// How full a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Connections that are open.
+    pub open: u32,
+    /// Those of them that somebody holds.
+    pub in_use: u32,
+    /// As many as there may be.
+    pub max: u32,
+}
+
+impl Usage {
+    /// How full a pool is now.
+    pub fn of(pool: &PgPool) -> Self {
         let open = pool.size();
         let in_use = open.saturating_sub(u32::try_from(pool.num_idle()).unwrap_or(open));
-        metrics.pool(open, in_use, most);
-        if nearly_full(in_use, most) {
-            warn!(in_use, most, "the database pool is nearly used up");
-        }
+        Self { open, in_use, max: pool.options().get_max_connections() }
+    }
+
+    /// Whether it is time to do something: at 80 % requests are about to wait for each other.
+    pub fn is_nearly_full(self) -> bool {
+        u64::from(self.in_use) * 100 >= u64::from(self.max) * 80
     }
 }
 
-fn nearly_full(in_use: u32, most: u32) -> bool {
-    u64::from(in_use) * 100 >= u64::from(most) * 80
+/// Measures the pool every 10 s; says once that it is nearly used up, and once that it is not any more.
+pub async fn watch(pool: PgPool, metrics: Metrics) {
+    let mut alarm = false;
+    let mut tick = tokio::time::interval(SAMPLE_EVERY);
+    loop {
+        tick.tick().await;
+        let usage = Usage::of(&pool);
+        metrics.pool(usage);
+        let Usage { in_use, max, .. } = usage;
+        match (alarm, usage.is_nearly_full()) {
+            (false, true) => warn!(in_use, max, "the database pool is nearly used up"),
+            (true, false) => info!(in_use, max, "the database pool has room again"),
+            (true, true) | (false, false) => {}
+        }
+        alarm = usage.is_nearly_full();
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +92,8 @@ mod tests {
     #[test]
     fn a_pool_is_nearly_full_from_eighty_per_cent() {
         for (in_use, expect) in [(0, false), (7, false), (8, true), (10, true)] {
-            assert_eq!(nearly_full(in_use, 10), expect, "{in_use} of 10");
+            let usage = Usage { open: 10, in_use, max: 10 };
+            assert_eq!(usage.is_nearly_full(), expect, "{in_use} of 10");
         }
     }
 }

@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code: a failure must end the test")]
 
+mod contract;
 mod http;
 mod running;
 mod servers;
 
+pub use contract::documented;
 pub use http::{Http, Reply};
 pub use running::{Running, eventually};
 pub use servers::{RedisServer, cut_off, database, let_in, redis};

@@ -43,6 +43,7 @@ pub async fn serve(
     ];
     let identity = ("order", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
     let orders = Arc::new(Orders {
         store: Store::new(pool.clone()),

@@ -22,7 +22,8 @@ use shop_kit::{
     },
     redis::Redis,
     testing::{
-        Http, RedisServer, Reply, Running, cut_off, database, eventually, let_in, redis as redis_database,
+        Http, RedisServer, Reply, Running, cut_off, database, documented, eventually, let_in,
+        redis as redis_database,
     },
 };
 use sqlx::{Connection as _, PgConnection};
@@ -116,6 +117,13 @@ fn items(items: &[(Uuid, u32)]) -> Value {
 
 fn id_of(reply: &Reply) -> String {
     reply.body["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_api_is_described() {
+    let shop = Shop::open().await;
+    documented(&shop.order.http, &[include_str!("../src/api/http.rs")]).await;
+    assert!(shop.order.reflected().await.contains(&"shop.order.v1.OrderService".to_owned()));
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ pub async fn serve(
     let identity = ("product", env!("CARGO_PKG_VERSION"));
     let needed = vec![Dependency::Redis(redis.clone())];
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let products = Arc::new(Products {
         store: Store::new(pool.clone()),
         cache: Cache::new(redis.clone(), service.metrics().clone()),

@@ -16,7 +16,7 @@ use shop_kit::{
         product_service_client::ProductServiceClient,
     },
     redis::Redis,
-    testing::{Http, RedisServer, Running, database, eventually, redis as redis_database},
+    testing::{Http, RedisServer, Running, database, documented, eventually, redis as redis_database},
 };
 use shop_product::{
     domain::product::Product,
@@ -61,6 +61,13 @@ async fn cached(redis: &Redis, id: Uuid) -> Option<Value> {
 
 fn update(id: Uuid, delta: i64, operation: &str, revoke: bool) -> UpdateStockRequest {
     UpdateStockRequest { product_id: id.to_string(), delta, operation_id: operation.into(), revoke }
+}
+
+#[tokio::test]
+async fn the_api_is_described() {
+    let (service, _) = fresh().await;
+    documented(&service.http, &[include_str!("../src/api/http.rs")]).await;
+    assert!(service.reflected().await.contains(&"shop.product.v1.ProductService".to_owned()));
 }
 
 #[tokio::test]

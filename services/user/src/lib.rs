@@ -36,6 +36,7 @@ pub async fn serve(
     let pool = kit_store::pool(&settings.common);
     let identity = ("user", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, Vec::new(), &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let store = Store::new(pool.clone());
     let keys = Arc::new(Keys::new(store.clone(), settings.key_policy()));
     let users = Arc::new(Users {

@@ -15,7 +15,7 @@ use shop_kit::{
         user_service_client::UserServiceClient,
     },
     store::pool,
-    testing::{Http, Running, database},
+    testing::{Http, Running, database, documented},
 };
 use shop_user::{
     domain::keys::{Keys, Policy},
@@ -59,6 +59,13 @@ fn verify(keys: &JwkSet, token: &str) -> Option<Value> {
     rules.set_issuer(&["https://user.shop.example"]);
     rules.set_audience(&["shop"]);
     decode::<Value>(token, &DecodingKey::from_jwk(jwk).unwrap(), &rules).ok().map(|data| data.claims)
+}
+
+#[tokio::test]
+async fn the_api_is_described() {
+    let service = start(&database().await, &[]).await;
+    documented(&service.http, &[include_str!("../src/api/http.rs")]).await;
+    assert!(service.reflected().await.contains(&"shop.user.v1.UserService".to_owned()));
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! A service with a few odd routes, started, asked and stopped, against a real PostgreSQL and Redis.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{Router, routing::get};
 use clap::Parser;
+use futures_util::future::try_join_all;
 use http::StatusCode;
+use sqlx::PgPool;
 use tokio::{net::TcpStream, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -18,7 +20,7 @@ use crate::{
     server::Listeners,
     settings::Common,
     store,
-    testing::{RedisServer, Running, cut_off, database, eventually, let_in},
+    testing::{RedisServer, Running, cut_off, database, documented, eventually, let_in},
 };
 
 #[derive(Parser)]
@@ -31,11 +33,21 @@ fn settings(database: &str, more: &[&str]) -> Common {
     Settings::parse_from([&["odd", "--instance", "odd-0", "--database-url", database], more].concat()).common
 }
 
+const DOCUMENT: &str = r"
+info: {title: odd}
+paths:
+  /waits: {get: {responses: {'200': {description: Done, content: {text/plain: {schema: {type: string}}}}}}}
+  /panics: {get: {responses: {'200': {description: Never}}}}
+  /me: {get: {responses: {'200': {description: An id, content: {text/plain: {schema: {type: string}}}}}}}
+  /left: {get: {responses: {'200': {description: ms, content: {text/plain: {schema: {type: integer}}}}}}}
+";
+
 /// What the tests and the odd routes tell each other.
 #[derive(Clone, Default)]
 struct Signals {
     arrived: Arc<Notify>,
     go_on: Arc<Notify>,
+    pool: Arc<OnceLock<PgPool>>,
 }
 
 async fn odd(
@@ -44,10 +56,12 @@ async fn odd(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = store::pool(&settings);
+    signals.pool.set(pool.clone()).unwrap();
     let redis = redis.map(|url| Dependency::Redis(Redis::new(url.parse().unwrap()).unwrap()));
     let service = Service::new(("odd", "1.2.3"), &settings, &pool, redis.into_iter().collect(), &shutdown);
+    service.describe(DOCUMENT)?;
     let waits = move || {
-        let Signals { arrived, go_on } = signals.clone();
+        let Signals { arrived, go_on, .. } = signals.clone();
         async move {
             arrived.notify_one();
             go_on.notified().await;
@@ -195,6 +209,35 @@ async fn health_tells_what_is_missing() {
     let_in(&database).await;
     redis.resume();
     eventually("all is well again", async || service.health().await.1 == "UP").await;
+}
+
+#[tokio::test]
+async fn a_pool_that_is_nearly_used_up_is_an_alarm_until_it_has_room_again() {
+    let settings = settings(&database().await, &["--database-connections", "5"]);
+    let (service, signals) = start(settings, None).await;
+    let pool = signals.pool.get().unwrap();
+    eventually("nobody holds a connection", async || pool.num_idle() == pool.size() as usize).await;
+    assert_eq!(service.health().await.1, "UP");
+    for held in [4, 5] {
+        let held = try_join_all((0..held).map(|_| pool.acquire())).await.unwrap();
+        let report = service.http.get("/health").await;
+        assert_eq!((report.status, &report.body["status"]), (StatusCode::OK, &"DEGRADED".into()));
+        let database = &report.body["dependencies"]["database"];
+        assert_eq!(database["error"], format!("{} of 5 connections are in use", held.len()), "{database}");
+        assert_eq!(database["connections"], serde_json::json!({"open": 5, "in_use": held.len(), "max": 5}));
+        drop(held);
+        eventually("there is room again", async || service.health().await.1 == "UP").await;
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_the_protos_can_be_asked_for() {
+    let (service, _) = start(settings(&database().await, &[]), None).await;
+    let document = service.http.get("/openapi.json").await.body;
+    assert_eq!((&document["openapi"], &document["info"]["version"]), (&"3.1.0".into(), &"1.2.3".into()));
+    documented(&service.http, &[include_str!("tests.rs")]).await;
+    let health = "grpc.health.v1.Health".to_owned();
+    assert!(service.reflected().await.contains(&health));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A small JSON client: one request, one answer, whatever the status.
 
+use std::sync::Arc;
+
 use ::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -10,12 +12,15 @@ use hyper_util::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::contract::Contract;
+
 /// A client of one service, on behalf of somebody or nobody.
 #[derive(Clone)]
 pub struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
     base: String,
     headers: Vec<(&'static str, String)>,
+    contract: Option<Arc<Contract>>,
 }
 
 /// An answer.
@@ -32,7 +37,19 @@ pub struct Reply {
 impl Http {
     /// A client of the service at `http://host:port`.
     pub fn new(base: String) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), base, headers: Vec::new() }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            base,
+            headers: Vec::new(),
+            contract: None,
+        }
+    }
+
+    /// The same client of a service that is held to its `OpenAPI` document, if it has one.
+    pub(super) async fn held_to_its_document(&self) -> Self {
+        let reply = self.get("/openapi.json").await;
+        let contract = (reply.status == StatusCode::OK).then(|| Arc::new(Contract::new(reply.body)));
+        Self { contract, ..self.clone() }
     }
 
     /// Where the service is: host and port.
@@ -79,8 +96,13 @@ impl Http {
         self.send(Method::PATCH, path, Some(body)).await
     }
 
+    /// A request without a body.
+    pub async fn request(&self, method: Method, path: &str) -> Reply {
+        self.send(method, path, None).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method.clone()).uri(format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
@@ -93,6 +115,10 @@ impl Http {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Reply { status: parts.status, headers: parts.headers, body }
+        let reply = Reply { status: parts.status, headers: parts.headers, body };
+        if let Some(contract) = &self.contract {
+            contract.check(&method, path, &reply);
+        }
+        reply
     }
 }

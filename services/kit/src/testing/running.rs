@@ -10,6 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 use super::Http;
 use crate::server::Listeners;
@@ -30,9 +34,10 @@ impl Running {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let running = Self::launch(serve).await;
+        let mut running = Self::launch(serve).await;
         eventually("the service is ready", async || running.http.get("/health").await.body["ready"] == true)
             .await;
+        running.http = running.http.held_to_its_document().await;
         running
     }
 
@@ -53,6 +58,19 @@ impl Running {
     /// A connection to its gRPC API.
     pub fn channel(&self) -> Channel {
         Endpoint::from_shared(self.grpc.clone()).unwrap().connect_lazy()
+    }
+
+    /// The gRPC services that it shows to tools.
+    pub async fn reflected(&self) -> Vec<String> {
+        let ask = MessageRequest::ListServices(String::new());
+        let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+        let mut client = ServerReflectionClient::new(self.channel());
+        let answers = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap();
+        let answer = answers.into_inner().message().await.unwrap().unwrap();
+        match answer.message_response.unwrap() {
+            MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|s| s.name).collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Tells the service to stop and does not wait.
