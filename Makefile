@@ -6,7 +6,7 @@ CARGO ?= cargo
 BIN := target/debug
 RELEASE := target/release
 SHOP := examples/shop
-SERVICES := user product order ticket chat payment notification
+SERVICES := user product order ticket chat payment notification mailbox
 # Whoever sets CARGO_TARGET_DIR finds the binaries there.
 ifdef CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug

@@ -13,7 +13,7 @@ set -euo pipefail
 . "$here/engine.sh"
 . "$here/tools.sh"
 
-NAMES=(weft-operator weft-proxy weft-shop/{user,product,order,ticket,chat,payment,notification,postgres,redis})
+NAMES=(weft-operator weft-proxy weft-shop/{user,product,order,ticket,chat,payment,notification,mailbox,postgres,redis})
 # For the tests only. Their program is built with the workspace and not for a release.
 TEST_NAMES=(weft-e2e/{app,tools})
 

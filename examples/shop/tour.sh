@@ -234,6 +234,20 @@ for hop in "${hops[@]}"; do
 done
 look "No service sets up tracing; each passes on the header it got. With an OTLP endpoint in mesh.yaml these are spans."
 
+# The customer is told of the order: through a stream, the notification service, and SMTP through two more proxies.
+read_the_mail() {
+  step "Read the mail"
+  look "order told a stream of the order; notification heard of it, asked user for the address, and sent a mail."
+  told() { curl --silent --max-time 15 --header "Authorization: Bearer $token" "$gateway/api/notifications?per_page=100" | grep -q "$1"; }
+  wait_for "$patience" "the mail about the order is sent" told '"subject":"We have your order of[^}]*"state":"sent"'
+  call GET '/api/notifications?per_page=1' --header "Authorization: Bearer $token"
+  expect_status 200 "customers see what they were told, and nobody else's"
+  wait_for 5 "the mailbox has a mail for $email" logged "$email" mailbox apps
+  call GET /api/notifications
+  expect_status 401 "not without a token"
+}
+read_the_mail
+
 step "Stop product: the circuit breaker opens, and the last known products are served"
 call GET '/api/products?per_page=3'
 expect_status 200 "an answer that the gateway remembers"

@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- if $kept }}{{ $kept }}{{ else }}{{ randAlphaNum 32 | b64enc }}{{ end }}
 {{- end }}
 
-{{- /* Every service: its database, whether it uses Redis, and whom it asks over gRPC. */ -}}
+{{- /* Every service: its database if it has one, whether it uses Redis, and whom it asks over gRPC. */ -}}
 {{- define "shop.services" -}}
 user: {database: users}
 product: {database: products, redis: true}
@@ -37,12 +37,13 @@ ticket: {database: tickets, redis: true, neighbours: [payment]}
 chat: {database: chats, redis: true}
 payment: {database: payments, redis: true}
 notification: {database: notifications, redis: true, neighbours: [user]}
+mailbox: {}
 {{- end }}
 
 {{- /* The databases, of which each has a role and a password. */ -}}
 {{- define "shop.databases" -}}
 {{- $names := list }}
-{{- range include "shop.services" . | fromYaml }}{{ $names = append $names .database }}{{ end }}
+{{- range include "shop.services" . | fromYaml }}{{ with .database }}{{ $names = append $names . }}{{ end }}{{ end }}
 {{- join " " ($names | sortAlpha) }}
 {{- end }}
 

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const SERVICES: [&str; 7] = ["user", "product", "order", "ticket", "chat", "payment", "notification"];
+const SERVICES: [&str; 8] =
+    ["user", "product", "order", "ticket", "chat", "payment", "notification", "mailbox"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

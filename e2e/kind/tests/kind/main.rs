@@ -13,6 +13,7 @@ mod install;
 mod jobs;
 mod jwt;
 mod mtls;
+mod notification;
 mod outage;
 mod owned;
 mod refusal;

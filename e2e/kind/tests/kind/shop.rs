@@ -12,6 +12,7 @@ use weft_e2e_kind::{ROLLOUT, SOON};
 
 use crate::apps::{expect, is, labels};
 use crate::install::chart;
+use crate::notification;
 
 /// The gateway, by its Service.
 const GATEWAY: &str = "http://public.shop.svc:8080";
@@ -19,13 +20,13 @@ const GATEWAY: &str = "http://public.shop.svc:8080";
 const VISITS: usize = 20;
 
 /// A client of the gateway.
-struct Client {
+pub(crate) struct Client {
     place: Place,
     token: Option<String>,
 }
 
 impl Client {
-    async fn get(&self, path: &str) -> Result<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         self.send("GET", path, &Value::Null).await
     }
 
@@ -58,6 +59,7 @@ pub(crate) async fn tour_through_the_gateway(cx: Cx) -> Result<()> {
 
     register(&mut visitor).await?;
     order(&mut visitor).await?;
+    notification::the_customer_is_told(&shop, &visitor).await?;
     direct(&visitor).await?;
 
     // Answers to a request with a token are nobody else's, so they are not kept; and each instance of the gateway keeps its
