@@ -23,6 +23,9 @@ pub struct Http {
     contract: Option<Arc<Contract>>,
 }
 
+/// Why there is no answer.
+type Gone = Box<dyn std::error::Error>;
+
 /// An answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -86,6 +89,11 @@ impl Http {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// POST to a service that may be gone: nothing when it does not answer.
+    pub async fn try_post(&self, path: &str, body: Value) -> Option<Reply> {
+        self.try_send(Method::POST, path, Some(body)).await.ok()
+    }
+
     /// PUT.
     pub async fn put(&self, path: &str, body: Value) -> Reply {
         self.send(Method::PUT, path, Some(body)).await
@@ -102,6 +110,10 @@ impl Http {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.try_send(method, path, body).await.unwrap()
+    }
+
+    async fn try_send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Reply, Gone> {
         let mut request = Request::builder().method(method.clone()).uri(format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(*name, value);
@@ -110,15 +122,15 @@ impl Http {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
-        let response = self.client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let response = self.client.request(request.body(Full::new(body)).unwrap()).await?;
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let bytes = body.collect().await?.to_bytes();
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
         let reply = Reply { status: parts.status, headers: parts.headers, body };
         if let Some(contract) = &self.contract {
             contract.check(&method, path, &reply);
         }
-        reply
+        Ok(reply)
     }
 }

@@ -6,4 +6,5 @@ mod agreement;
 mod office;
 mod purchase;
 mod queue;
+mod rush;
 mod sale;
