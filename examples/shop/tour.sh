@@ -59,7 +59,7 @@ shown_options() {
   local text=''
   while [ $# -gt 0 ]; do
     case $1 in
-    --json) text+=" '$2'" && shift ;;
+    --json) text+=" '$(printf '%s' "$2" | sed 's/\("password":"\)[^"]*/\1…/')'" && shift ;;
     --header) text+=" [$(printf '%s' "$2" | sed 's/\(Bearer .\{12\}\).*/\1…/')]" && shift ;;
     esac
     shift
@@ -103,7 +103,7 @@ weft=$(find_weft)
 # ------------------------------------------------------------------------------------- what differs in a cluster, and not
 
 # Prints what the instances of a service, or of the gateway `public`, log: logs_of NAME apps|proxies.
-# Runs or ends product: stop_product, start_product.
+# Runs or ends product: stop_product, start_product. The password of the admin: admin_password.
 # What the gateway's proxy says of its breakers: gateway_breakers. What the mesh says of that for product: shown_breaker.
 
 if "$cluster"; then
@@ -129,6 +129,7 @@ if "$cluster"; then
   shown_breaker() { k get microservice product; }
   is_open() { [ "$(k get microservice product --output 'jsonpath={.status.breaker.state}' | tr 'a-z-' 'A-Z_')" = OPEN ]; }
   all_logged() { [ "$(kubectl get mesh default --output 'jsonpath={.spec.accessLog}')" = All ]; }
+  admin_password() { k get secret shop-admin --output 'jsonpath={.data.password}' | base64 --decode; }
   afterwards="kubectl get msvc -n $namespace, weft status -n $namespace"
   patience=120
   if [ -z "$gateway" ]; then
@@ -153,6 +154,7 @@ else
   shown_breaker() { "$weft" status | grep -E '^(CALLER|public-0 +shop/product:http)' || true; }
   is_open() { "$weft" status | grep -qE '^public-0 +shop/product:http +OPEN'; }
   all_logged() { :; } # mesh.yaml says so
+  admin_password() { printf 'the-demo-password'; } # weft.yaml says so
   afterwards="weft status, weft logs order"
   patience=30
 fi
@@ -165,6 +167,66 @@ breaker_of_gateway() {
 breaker_is() { [ "$(breaker_of_gateway || true)" = "$1" ]; }
 # logged "PATTERN" NAME apps|proxies
 logged() { logs_of "$2" "$3" | grep -- "$1" >/dev/null; }
+
+# The flash sale: three seats, one customer, and what is refused.
+tickets_chapter() {
+  local event ticket customer=(--header "Authorization: Bearer $token") admin key
+  step "Put tickets on sale, as an admin"
+  call POST /api/tickets/events "${customer[@]}" --json "$(concert)"
+  expect_status 403 "a customer may not"
+  wait_for 5 "the log of ticket's proxies names the rule: customers-add-no-events" \
+    logged customers-add-no-events ticket proxies
+  call POST /api/users/login --json "{\"email\":\"admin@shop.example\",\"password\":\"$(admin_password)\"}"
+  expect_status 200 "the account that was made at the first start"
+  admin=(--header "Authorization: Bearer $(field access_token)")
+  call POST /api/tickets/events "${admin[@]}" --json "$(concert)"
+  expect_status 201 "three seats, at most two per customer, counted by a script in Redis"
+  event=$(field id)
+
+  step "Buy two of three seats"
+  call GET "/api/tickets/events/$event"
+  expect_status 200 "anyone may look at an event"
+  call POST "/api/tickets/events/$event/purchases" --json '{"method":"tok_ok"}'
+  expect_status 401 "and nobody buys without a token"
+  key="tour-$RANDOM-$$"
+  call POST "/api/tickets/events/$event/purchases" "${customer[@]}" --header "Idempotency-Key: $key" \
+    --json '{"quantity":2,"method":"tok_ok"}'
+  expect_status 201 "held in Redis, written to PostgreSQL, paid by the payment service, sold"
+  ticket=$(field id)
+  call POST "/api/tickets/events/$event/purchases" "${customer[@]}" --header "Idempotency-Key: $key" \
+    --json '{"quantity":2,"method":"tok_ok"}'
+  expect_in "$body" "\"id\": *\"$ticket\"" "the same request again is the same ticket, paid once"
+  call POST "/api/tickets/events/$event/purchases" "${customer[@]}" --json '{"method":"tok_ok"}'
+  expect_in "$body" 'limit-reached' "one more is more than one customer may have"
+  call POST "/api/tickets/events/$event/purchases" "${admin[@]}" --json '{"quantity":2,"method":"tok_ok"}'
+  expect_in "$body" 'sold-out' "and two more than there are left"
+
+  step "Cancel them, and let Redis and PostgreSQL prove that they agree"
+  call POST "/api/tickets/$ticket/cancel" "${customer[@]}"
+  expect_in "$status" '^20[02]$' "the money goes back first, then the seats"
+  wait_for 15 "all three seats are there again" seats_left "$event" 3
+  call GET "/api/tickets/events/$event/reconciliation" "${admin[@]}"
+  expect_in "$body" '"agrees": *true' "both stores know the same"
+
+  step "Press a button very often"
+  look "ticket.yaml lets a customer send ten changes per second, and twenty at once. Here come sixty:"
+  printf '   | %s\n' "$(hurry "$event" | sort | uniq -c | tr -s ' \n' ' ')"
+  expect_in "$(hurry "$event")" '^429$' "what is too much is refused before it reaches the service"
+}
+concert() {
+  printf '%s%s' '{"name":"Tour concert","venue":"Town hall","starts":"2099-06-01T20:00:00Z","price":4500,"currency":"EUR",' \
+    '"capacity":3,"per_user_limit":2,"opens":"2020-01-01T00:00:00Z","closes":"2099-06-01T20:00:00Z","strategy":"redis"}'
+}
+seats_left() { curl --silent --max-time 15 "$gateway/api/tickets/events/$1" | grep "\"left\": *$2\b" >/dev/null; }
+# The statuses of sixty requests at once.
+hurry() {
+  local i
+  for i in $(seq 60); do
+    curl --silent --output /dev/null --max-time 15 --write-out '%{http_code}\n' --request POST \
+      --header "Authorization: Bearer $token" "$gateway/api/tickets/events/$1/queue" &
+  done
+  wait
+}
 
 printf '%sA tour of the shop behind %s%s\n' "$bold" "$gateway" "$plain"
 look "Three services in Rust, each with a proxy at its side; one gateway; PostgreSQL and Redis. They know nothing of TLS,"
@@ -281,6 +343,8 @@ wait_for "$patience" "three of them succeeded: CLOSED" probe CLOSED
 call GET '/api/products?per_page=3'
 expect_status 200 "fresh products again"
 if printf '%s\n' "$headers" | grep -qi '^x-weft-stale'; then bad "still an old answer"; else good "no x-weft-stale"; fi
+
+tickets_chapter
 
 # ---------------------------------------------------------------------------------------------------------------- the end
 
