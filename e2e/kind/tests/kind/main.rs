@@ -19,6 +19,7 @@ mod owned;
 mod refusal;
 mod rollout;
 mod shop;
+mod tickets;
 mod trouble;
 mod upgrade;
 mod websocket;

@@ -13,6 +13,7 @@ use weft_e2e_kind::{ROLLOUT, SOON};
 use crate::apps::{expect, is, labels};
 use crate::install::chart;
 use crate::notification;
+use crate::tickets;
 
 /// The gateway, by its Service.
 const GATEWAY: &str = "http://public.shop.svc:8080";
@@ -21,8 +22,10 @@ const VISITS: usize = 20;
 
 /// A client of the gateway.
 pub(crate) struct Client {
-    place: Place,
-    token: Option<String>,
+    /// Where it is.
+    pub(crate) place: Place,
+    /// Who it is.
+    pub(crate) token: Option<String>,
 }
 
 impl Client {
@@ -30,7 +33,7 @@ impl Client {
         self.send("GET", path, &Value::Null).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
         let url = format!("{GATEWAY}{path}");
         let authorization = self.token.as_ref().map(|token| format!("authorization: Bearer {token}"));
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -60,6 +63,8 @@ pub(crate) async fn tour_through_the_gateway(cx: Cx) -> Result<()> {
     register(&mut visitor).await?;
     order(&mut visitor).await?;
     notification::the_customer_is_told(&shop, &visitor).await?;
+    shop.in_service("ticket").await?;
+    tickets::are_sold_once(&visitor).await?;
     direct(&visitor).await?;
 
     // Answers to a request with a token are nobody else's, so they are not kept; and each instance of the gateway keeps its
