@@ -64,6 +64,12 @@ bench: ## All loads against nginx, HAProxy and Envoy into e2e/bench/README.md (r
 	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
 	$(RELEASE)/bench --write $(BENCH)
 
+.PHONY: load-report
+load-report: ## The shop under load into e2e/load/README.md (release profile; about 5 minutes)
+	@./setup.sh servers
+	$(CARGO) build --release --workspace --bins
+	e2e/load/report.sh $(RELEASE)
+
 .PHONY: images
 images: ## Docker images of Weft and of the shop, release profile (about ten minutes)
 	@./setup.sh cluster

@@ -12,6 +12,7 @@
 pub mod apps;
 pub mod client;
 pub mod mesh;
+pub mod plot;
 pub mod tokens;
 
 use std::future::Future;

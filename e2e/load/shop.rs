@@ -1,0 +1,184 @@
+//! The everyday mix: customers browse, order, look at their orders, and some change their mind.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use http::{HeaderName, HeaderValue, Method};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::arrivals::{Random, Zipf};
+use crate::books;
+use crate::people::{People, Person};
+use crate::progress::{Progress, note};
+use crate::record::Outcome;
+use crate::report::Report;
+use crate::web::Web;
+use crate::{Cx, Timing, count, positive};
+
+const RIGHT: [&str; 2] = ["out-of-stock", "payment-declined"];
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Enough that the mix does not run out of it.
+const STOCK: u32 = 1_000_000;
+
+/// The everyday mix.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Shop {
+    #[command(flatten)]
+    pub(crate) timing: Timing,
+    /// How many customers there are
+    #[arg(long, default_value = "200", value_parser = count, value_name = "N")]
+    pub(crate) customers: usize,
+    /// How many products there are
+    #[arg(long, default_value = "20", value_parser = count, value_name = "N")]
+    pub(crate) products: usize,
+    /// How much more the first products are wanted: the exponent of Zipf's law
+    #[arg(long, default_value = "1", value_parser = positive, value_name = "S")]
+    pub(crate) zipf: f64,
+    /// Share of requests for a product or a page of products
+    #[arg(long, default_value = "75", value_parser = positive, value_name = "SHARE")]
+    pub(crate) browse: f64,
+    /// Share of orders
+    #[arg(long, default_value = "15", value_parser = positive, value_name = "SHARE")]
+    pub(crate) order: f64,
+    /// Share of looks at one's own orders
+    #[arg(long, default_value = "8", value_parser = positive, value_name = "SHARE")]
+    pub(crate) look: f64,
+    /// Share of cancelled orders
+    #[arg(long, default_value = "2", value_parser = positive, value_name = "SHARE")]
+    pub(crate) cancel: f64,
+}
+
+/// What a customer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Browse,
+    Order,
+    Look,
+    Cancel,
+}
+
+/// An order, and whose it is.
+type Orders = Arc<Mutex<Vec<(Arc<Person>, Uuid)>>>;
+
+/// Fills the shelves, lets the customers in, and looks at the books.
+pub(crate) async fn run(cx: &Cx, shop: &Shop) -> Result<Report> {
+    let shares = [
+        (Act::Browse, shop.browse),
+        (Act::Order, shop.order),
+        (Act::Look, shop.look),
+        (Act::Cancel, shop.cancel),
+    ];
+    let whole: f64 = shares.iter().map(|(_, share)| share).sum();
+    ensure!(whole > 0.0, "all shares are 0: give one of --browse, --order, --look and --cancel more");
+    let people = People::gather(&cx.site, cx.way, shop.customers, &cx.identity).await?;
+    let web = Web::new();
+    let products = Arc::new(shelves(cx, &web, &people.admin, shop.products).await?);
+    let (zipf, mut random, run) =
+        (Zipf::new(products.len(), shop.zipf), Random::new(cx.seed), Uuid::new_v4());
+    let (catalogue, orders) = (cx.site.bases("product", cx.way)?, cx.site.bases("order", cx.way)?);
+    let (placed, mut number) = (Orders::default(), 0_u64);
+    let name = format!("shop, {}", cx.way.title());
+    let progress = Progress::new(&name, shop.timing.lasts());
+    let summary = cx
+        .drive()
+        .run(&shop.timing, &progress, || {
+            number += 1;
+            let mut at = random.unit() * whole;
+            let chosen = shares.iter().find(|(_, share)| {
+                at -= share;
+                at < 0.0
+            });
+            Box::pin(act(Visit {
+                act: chosen.map_or(Act::Browse, |(act, _)| *act),
+                web: web.clone(),
+                who: people.customers[random.below(people.customers.len())].clone(),
+                product: products[zipf.pick(&mut random)].clone(),
+                catalogue: catalogue[random.below(catalogue.len())].clone(),
+                orders: orders[random.below(orders.len())].clone(),
+                key: format!("{run}-{number}"),
+                placed: placed.clone(),
+            }))
+        })
+        .await;
+    note("looking at the books");
+    let mut books = books::orders(&cx.site).await?;
+    let told = placed.lock().unwrap_or_else(PoisonError::into_inner).len();
+    if !books.is_empty() {
+        books.push(books::Check::new(
+            "orders were placed",
+            told > 0 || shop.order == 0.0,
+            format!("{told} not cancelled"),
+        ));
+    }
+    Ok(Report { name, settings: format!("{shop:?}"), summary, chat: None, books })
+}
+
+async fn shelves(cx: &Cx, web: &Web, admin: &Person, count: usize) -> Result<Vec<String>> {
+    let base = cx.site.bases("product", cx.way)?.remove(0);
+    let mut products = Vec::new();
+    for number in 0..count {
+        let body = json!({"name": format!("Load {number}"), "description": "For a load", "price": 1000 + number, "currency": "EUR", "stock": STOCK});
+        let made = web.ask(Method::POST, &format!("{base}/products"), &admin.headers, Some(&body)).await?;
+        products.push(made["id"].as_str().context("a product has an id")?.to_owned());
+    }
+    Ok(products)
+}
+
+/// One thing that one customer does.
+struct Visit {
+    act: Act,
+    web: Web,
+    who: Arc<Person>,
+    product: String,
+    catalogue: String,
+    orders: String,
+    key: String,
+    placed: Orders,
+}
+
+async fn act(visit: Visit) -> Outcome {
+    let placed = || visit.placed.lock().unwrap_or_else(PoisonError::into_inner);
+    let Visit { web, who, product, catalogue, orders, .. } = &visit;
+    // Nobody has anything to cancel at first.
+    let cancelled = if visit.act == Act::Cancel { placed().pop() } else { None };
+    let mut headers = who.headers.clone();
+    let sent = match (visit.act, &cancelled) {
+        (Act::Browse, _) => {
+            web.send(Method::GET, &format!("{catalogue}/products/{product}"), &headers, None).await
+        }
+        (Act::Order, _) => {
+            if let Ok(key) = HeaderValue::from_str(&visit.key) {
+                headers.insert(KEY, key);
+            }
+            let body = json!({"items": [{"product_id": product, "quantity": 1}], "method": "tok_ok"});
+            web.send(Method::POST, &format!("{orders}/orders"), &headers, Some(&body)).await
+        }
+        (Act::Cancel, Some((owner, id))) => {
+            web.send(Method::POST, &format!("{orders}/orders/{id}/cancel"), &owner.headers, None).await
+        }
+        (Act::Look | Act::Cancel, _) => {
+            web.send(Method::GET, &format!("{orders}/orders?per_page=5"), &headers, None).await
+        }
+    };
+    match sent {
+        Ok(answer) if answer.status.is_success() => {
+            if visit.act == Act::Order
+                && let Some(id) = answer.json().as_ref().and_then(id)
+            {
+                placed().push((who.clone(), id));
+            }
+            Outcome::Done
+        }
+        Ok(answer) => {
+            let reason = answer.reason();
+            if RIGHT.contains(&reason.as_str()) { Outcome::Refused(reason) } else { Outcome::Failed(reason) }
+        }
+        Err(reason) => Outcome::Failed(reason),
+    }
+}
+
+fn id(order: &Value) -> Option<Uuid> {
+    order["id"].as_str()?.parse().ok()
+}
