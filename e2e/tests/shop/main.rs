@@ -4,6 +4,8 @@
 //! test, since the shop has one gateway address.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+mod rush;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,9 +123,11 @@ impl Shop {
 
     /// Those that run this program.
     fn program(&self, name: &str) -> Vec<u32> {
+        // What is started as redis-server may be a link to another file.
         let is = |pid: &u32| {
             let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            exe.file_name().is_some_and(|file| file == name)
+            let called = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            exe.file_name().is_some_and(|file| file == name) || called.trim_end() == name
         };
         self.processes().into_iter().filter(is).collect()
     }
@@ -146,6 +150,12 @@ fn copy_example(to: &Path, http: u16, https: u16) {
     for entry in fs::read_dir(example).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
+    // A breaker that stays open for 10 s after each death would leave the rush nothing to do.
+    let ticket = to.join("ticket.yaml");
+    let patient = fs::read_to_string(&ticket).unwrap();
+    let quick = patient.replace("openFor: 10s", "openFor: 1s");
+    assert_ne!(patient, quick, "ticket.yaml has a breaker that opens for 10s");
+    fs::write(ticket, quick).unwrap();
     let file = to.join("weft.yaml");
     let text = fs::read_to_string(&file).unwrap();
     let ports = format!("  public:\n    ports: {{http: {http}, https: {https}}}\n");
@@ -170,6 +180,7 @@ async fn the_shop_runs_passes_its_tour_survives_deaths_and_leaves_nothing() {
     tour(&shop);
     operator_dies_and_traffic_goes_on(&mut shop).await;
     what_dies_is_restarted(&mut shop).await;
+    rush::books_balance_whatever_dies(&mut shop).await;
     bad_manifests_are_named(&shop);
     let before = shop.processes();
     assert!(before.len() > 10, "{before:?}");
