@@ -38,12 +38,13 @@ done
 [ -e "$work/state/ready.json" ] || { cat "$work/log" >&2; echo "the shop is not ready" >&2; exit 1; }
 
 number=100
-# load GROUP ARGUMENT…: one load; its report goes to GROUP-NUMBER.json.
+failed=0
+# load GROUP ARGUMENT…: one load; its report goes to GROUP-NUMBER.json. One that fails leaves the others their figures.
 load() {
   local group=$1
   shift
   number=$((number + 1))
-  "$bin/load" --state "$work/state" --json "$work/$group-$number.json" "$@"
+  "$bin/load" --state "$work/state" --json "$work/$group-$number.json" "$@" || failed=1
 }
 
 sale=(--seconds "$seconds" --buyers 5000 --events 4 --capacity 1000000 --limit 100)
@@ -65,3 +66,4 @@ if [ "${2:-}" = --print ]; then
 else
   "$bin/load" page --write "$here/README.md" "$work"/*-[0-9]*.json
 fi
+[ "$failed" = 0 ] || { echo "a load failed, or the books do not balance: see above" >&2; exit 1; }
