@@ -181,6 +181,12 @@ impl Service {
         });
     }
 
+    /// Does something that outlives its request and sees by itself when the service closes, such as a connection that
+    /// stopped being HTTP. The service waits for it.
+    pub fn linger(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Does something that must end before the service does, though nobody may wait for it any more.
     pub async fn finish<T: Send + 'static>(
         &self,

@@ -170,7 +170,7 @@ async fn tokens_verify_against_the_served_keys() {
     assert!(served.body["keys"][0]["d"].is_null(), "a private key is served");
     let claims = verify(&keys, &token).unwrap();
     assert_eq!(claims["sub"], ann.to_string());
-    assert_eq!(claims["role"], "customer");
+    assert_eq!((&claims["role"], &claims["name"]), (&json!("customer"), &json!("Ann")));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
 }
 

@@ -26,6 +26,9 @@ pub struct Claims {
     pub sub: Uuid,
     /// What they may do.
     pub role: Role,
+    /// What they are called; tokens from before it was there have none.
+    #[serde(default)]
+    pub name: String,
     iat: i64,
     nbf: i64,
     /// When the token ends, in seconds since 1970.
@@ -89,6 +92,7 @@ impl Tokens {
             aud: self.audience.clone(),
             sub: user.id,
             role: user.role,
+            name: user.name.clone(),
             iat: now.unix_timestamp(),
             nbf: now.unix_timestamp(),
             exp: (now + self.lifetime).unix_timestamp(),

@@ -1,0 +1,11 @@
+//! Chat over real WebSockets, on several instances, with the real PostgreSQL and Redis.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod client;
+mod ends;
+mod frames;
+mod people;
+mod rooms;
+mod town;
+mod trouble;
