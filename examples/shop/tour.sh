@@ -346,6 +346,69 @@ if printf '%s\n' "$headers" | grep -qi '^x-weft-stale'; then bad "still an old a
 
 tickets_chapter
 
+# Bash speaks enough WebSocket for a tour: a frame with a mask of zeros is its payload behind six bytes.
+# open_room FD QUERY…: connects the file descriptor to the room $room with this query. Leaves $instance, which answered.
+open_room() {
+  local address=${gateway#http://} line
+  address=${address%%/*}
+  eval "exec $1<>/dev/tcp/${address%:*}/${address##*:}"
+  printf 'GET /api/chat/rooms/%s/ws?%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' \
+    "$room" "$2" "$address" >&"$1"
+  status='' instance=''
+  while IFS= read -r -t 10 line <&"$1" && line=${line%$'\r'} && [ -n "$line" ]; do
+    case $line in
+    HTTP/*) status=${line#* } status=${status%% *} ;;
+    x-served-by:*) instance=${line#*: } ;;
+    esac
+  done
+}
+
+# say FD JSON: one text frame of at most 125 bytes.
+say() { printf '%b%s' "\\x81\\x$(printf '%02x' $((${#2} | 128)))\\x00\\x00\\x00\\x00" "$2" >&"$1"; }
+
+# heard FD SECONDS: the frames that come in that time, one per line; without the bytes before and between them.
+heard() { { timeout "$2" cat <&"$1" || true; } | LC_ALL=C tr -c '[:print:]' '\n' | { grep -o '{.*}' || true; }; }
+
+chat_chapter() {
+  local room="tour-$(date +%s)-$$" first second frames try
+  step "Load the chat page"
+  call GET /api/chat
+  expect_status 200 "the page needs no token; open $gateway/api/chat in a browser and log in as $email"
+  expect_in "$headers" "^content-security-policy: *default-src 'none'" "it may load nothing but its own two files"
+
+  step "Talk over WebSockets"
+  case $gateway in http://*:*) ;; *) look "This chapter speaks to http://HOST:PORT only." && return ;; esac
+  call GET "/api/chat/rooms/$room/messages"
+  expect_status 401 "what is said in rooms is for who is logged in"
+  open_room 7 "access_token=$token"
+  printf '   %s> GET %s/api/chat/rooms/%s/ws?access_token=…%s  < %s, by %s\n' "$cyan" "$gateway" "$room" "$plain" "$status" "$instance"
+  expect_status 101 "a browser cannot send a header with a WebSocket, so the proxy takes the token from the query"
+  first=$instance second=$instance
+  for try in 1 2 3 4 5 6 7 8; do
+    open_room 8 "access_token=$token"
+    second=$instance
+    [ "$second" = "$first" ] || break
+    exec 8>&-
+  done
+  if [ "$second" != "$first" ]; then good "a second one is connected to another instance, $second"; else bad "all are connected to $first"; fi
+  say 7 '{"type":"send","client_id":"tour-1","text":"hello from the tour"}'
+  frames=$(heard 8 2)
+  printf '%s\n' "$frames" | cut -c 1-200 | sed 's/^/   | /'
+  expect_in "$frames" '"type":"welcome".*"name":"Ada"' "the name is a claim of the token"
+  expect_in "$frames" '"type":"message","id":1,.*"text":"hello from the tour"' "what one instance stored, the other one told, by Redis"
+  expect_in "$(heard 7 1)" '"type":"accepted","client_id":"tour-1","id":1' "the writer was told that it is stored"
+  exec 7>&- 8>&-
+
+  step "Come back to a room"
+  open_room 7 "after=0&access_token=$token"
+  frames=$(heard 7 1)
+  exec 7>&-
+  expect_in "$frames" '"type":"message","id":1,' "what was missed comes first"
+  call GET "/api/chat/rooms/$room/messages?limit=10" --header "Authorization: Bearer $token"
+  expect_status 200 "the history comes in pages"
+}
+chat_chapter
+
 # ---------------------------------------------------------------------------------------------------------------- the end
 
 if [ "$failures" -gt 0 ]; then
