@@ -229,7 +229,7 @@ hurry() {
 }
 
 printf '%sA tour of the shop behind %s%s\n' "$bold" "$gateway" "$plain"
-look "Three services in Rust, each with a proxy at its side; one gateway; PostgreSQL and Redis. They know nothing of TLS,"
+look "Services in Rust, each with a proxy at its side; one gateway; PostgreSQL and Redis. They know nothing of TLS,"
 look "tokens, retries or tracing: all that is in the manifests in $here, and the proxies do it."
 
 # ------------------------------------------------------------------------------------------------------------- the steps
@@ -268,6 +268,66 @@ call POST /api/orders --header "Authorization: Bearer $token" --header "tracepar
   --json "{\"items\":[{\"product_id\":\"$beans\",\"quantity\":2}]}"
 expect_status 201 "order asked user and product over gRPC, each through two proxies, and took the stock"
 expect_in "$body" '"status": *"pending"' "the order is pending"
+
+# Orders are paid or undone. Here the token of the means of payment chooses what the simulated provider does.
+pay_for_orders() {
+  local order payment
+  order_beans() {
+    call POST /api/orders --header "Authorization: Bearer $token" \
+      --json "{\"items\":[{\"product_id\":\"$beans\",\"quantity\":1}],\"payment\":{\"method\":\"$1\"}}"
+  }
+  beans_left() { curl --silent --max-time 15 "$gateway/api/products/$beans" | sed -n 's/.*"stock": *\([0-9]*\).*/\1/p'; }
+  order_is() {
+    call GET "/api/orders/$order" --header "Authorization: Bearer $token" >/dev/null
+    [ "$(field status)" = "$1" ]
+  }
+
+  step "Order and pay"
+  order_beans tok_ok
+  expect_status 201 "order took the stock, had payment charge the card, and confirmed"
+  expect_in "$body" '"status": *"paid"' "the order is paid"
+  order=$(field id)
+
+  step "See what happened to it"
+  call GET "/api/orders/$order/history" --header "Authorization: Bearer $token"
+  expect_in "$body" '"type":"placed".*"type":"reserved".*"type":"payment_requested".*"type":"paid"' "every step is an event"
+  call GET /api/payments --header "Authorization: Bearer $token"
+  expect_in "$body" "\"reference\": *\"order:$order\"" "payment has it under the order's name: asked twice, it would charge once"
+  payment=$(field id)
+
+  step "Pay with a card that is declined"
+  local before
+  before=$(beans_left)
+  order_beans tok_declined
+  expect_status 409 "the saga goes back: the order is cancelled and its stock given back"
+  expect_in "$body" 'payment-declined' "the answer says why"
+  stock_is_back() { [ "$(beans_left)" = "$before" ]; }
+  wait_for 10 "the beans are in stock again: $before" stock_is_back
+
+  step "Pay while the provider's answer is lost"
+  order_beans tok_timeout
+  expect_status 201 "it charged and nobody heard; the order is there, and nobody guesses"
+  expect_in "$body" '"status": *"pending"' "the order is pending"
+  order=$(field id)
+  wait_for 30 "payment asked again, told of it by an event, and the order is paid" order_is paid
+
+  step "Cancel a paid order"
+  call POST "/api/orders/$order/cancel" --header "Authorization: Bearer $token" --json '{}'
+  expect_status 200 "its money and its stock go back"
+  refunded() {
+    call GET /api/payments --header "Authorization: Bearer $token" >/dev/null
+    printf '%s' "$body" | tr '{' '\n' | grep "order:$order" | grep -q '"status":"refunded"'
+  }
+  wait_for 15 "payment gave the money back" refunded
+
+  step "Forge a callback of the provider"
+  call POST /api/payments/callback --header "Provider-Signature: t=$(date +%s),v1=$(printf '%064d' 0)" \
+    --json "{\"id\":\"evt_forged\",\"type\":\"charge.captured\",\"payment\":\"$payment\",\"amount\":1,\"currency\":\"EUR\"}"
+  expect_status 401 "no token is asked for here, but the provider's signature (rule 'provider-calls-back' in payment.yaml)"
+  call POST "/api/payments/$payment/refund" --header "Authorization: Bearer $token" --json '{}'
+  expect_status 403 "only an admin gives money back (rule 'admins-refund')"
+}
+pay_for_orders
 
 step "Forge an identity"
 call GET /api/users/me --header 'x-user-id: 00000000-0000-0000-0000-000000000000' --header 'x-user-role: admin'

@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- define "shop.services" -}}
 user: {database: users}
 product: {database: products, redis: true}
-order: {database: orders, redis: true, neighbours: [user, product]}
+order: {database: orders, redis: true, neighbours: [user, product, payment]}
 ticket: {database: tickets, redis: true, neighbours: [payment]}
 chat: {database: chats, redis: true}
 payment: {database: payments, redis: true}

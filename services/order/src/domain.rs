@@ -1,11 +1,15 @@
-//! What can be done with orders: place, look, list, change the status, cancel.
+//! What can be done with orders: place, pay, look, list, change the status, cancel.
 //!
 //! Placing reads top to bottom in [`Orders::place`]. Its promise: either the order and its event are committed and the
-//! stock is taken, or neither is. Every taking of stock has a name, so trying again never takes twice, and taking
-//! back something that never arrived keeps it from arriving later.
+//! stock is taken, or neither is; and an order is paid once, or its payment is taken back. Every taking of stock and
+//! every payment has a name, so trying again never takes twice, and taking back something that never arrived keeps it
+//! from arriving later. What is owed for an order stands in its row (`saga`), so any instance can go on with it.
 
+pub mod history;
 pub mod money;
 pub mod order;
+mod progress;
+pub mod saga;
 
 use std::time::Duration;
 
@@ -14,24 +18,23 @@ use shop_kit::{
     clock,
     cx::Cx,
     errors::{FieldError, Kind, Problem, chain},
-    events::{Event, Publisher},
+    events::Publisher,
     page::Page,
 };
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
     domain::{
+        history::Recorded,
         money::MoneyError,
-        order::{Draft, Invalid, Item, Order, Status},
+        order::{Draft, Invalid, Item, Order, Status, check_method},
+        saga::Step,
     },
     neighbours::{CallError, Neighbours},
-    store::{Begun, Change, Release, Store},
+    settings::Settings,
+    store::{Begun, Change, Kept, Moment, PayPlan, Store, StoreError},
 };
-
-/// Time to give stock back within the request; what is not given back by then is the sweeper's.
-const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +62,27 @@ pub enum Error {
     /// The order of that idempotency key is being placed.
     #[error("the order is being placed")]
     InProgress,
+    /// The order is being paid.
+    #[error("the order is being paid")]
+    BeingPaid,
+    /// The order could not be paid and was cancelled.
+    #[error("the order was cancelled: {0}")]
+    Unpaid(String),
     /// The order was given up while it was being placed.
     #[error("placing took too long")]
     Abandoned,
     /// A neighbour could not be asked, or said no.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The database failed.
+    /// The store refused.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Error::Store(error.into())
+    }
 }
 
 impl From<Error> for Problem {
@@ -83,9 +98,39 @@ impl From<Error> for Problem {
             }
             Error::KeyReused => conflict("key-reused", "the idempotency key was used for another order"),
             Error::InProgress => conflict("in-progress", "the order is being placed; ask again in a moment"),
+            Error::BeingPaid => conflict("being-paid", "the order is being paid; ask again in a moment"),
+            Error::Unpaid(reason) => {
+                conflict("payment-declined", &format!("the order was cancelled: {reason}"))
+            }
             Error::Abandoned => Problem::timeout(),
             Error::Call(error) => error.into(),
-            Error::Database(error) => error.into(),
+            Error::Store(StoreError::Stale) => {
+                conflict("changed-meanwhile", "the order was changed meanwhile")
+            }
+            Error::Store(StoreError::Database(error)) => error.into(),
+            Error::Store(error) => Problem::internal(&error),
+        }
+    }
+}
+
+/// How often and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How often to look for what is owed.
+    pub sweep_every: Duration,
+    /// Age at which a half placed order is given up.
+    pub abandoned_after: Duration,
+    /// How long to try to have an order paid.
+    pub pay_within: Duration,
+}
+
+impl Timing {
+    /// As the settings say.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            sweep_every: settings.sweep_every,
+            abandoned_after: settings.abandoned_after,
+            pay_within: settings.pay_within,
         }
     }
 }
@@ -98,10 +143,13 @@ pub struct Orders {
     pub neighbours: Neighbours,
     /// Who tells the others.
     pub publisher: Publisher,
+    /// How often and how long.
+    pub timing: Timing,
 }
 
 impl Orders {
-    /// Places an order, or returns the one that was placed with the same idempotency key.
+    /// Places an order, or returns the one that was placed with the same idempotency key. With a means of payment it
+    /// is paid too: at once, or, when that is not known in time, soon after.
     pub async fn place(&self, cx: &Cx, draft: Draft) -> Result<Order, Error> {
         let draft = draft.validate()?;
         if let Some(placed) = self.placed_before(&draft).await? {
@@ -115,26 +163,46 @@ impl Orders {
             Begun::KeyTaken => return self.placed_before(&draft).await?.ok_or(Error::InProgress),
         }
         if let Err(error) = self.reserve(cx, &order).await {
-            self.give_up(cx, order.id).await;
+            self.give_up(cx, order.id, &chain(&error)).await;
             return Err(error);
         }
-        if let Err(error) = self.store.confirm(&order, &created(cx, &order)).await {
-            self.give_up(cx, order.id).await;
-            return Err(error.map_or(Error::Abandoned, Error::Database));
-        }
+        let plan = draft.method.as_deref().map(|method| self.plan(method));
+        let kept = match self.store.confirm(order.id, plan, at(cx)).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Err(Error::Abandoned),
+            Err(error) => {
+                self.give_up(cx, order.id, &chain(&error)).await;
+                return Err(error.into());
+            }
+        };
         self.publisher.wake();
         info!(order = %order.id, total = order.total, "order placed");
-        Ok(order)
+        paid_or_open(self.go_on(cx, kept).await)
+    }
+
+    /// Pays an order that was placed without a means of payment. One that is paid already is returned as it is.
+    pub async fn pay(&self, cx: &Cx, id: Uuid, owner: Option<Uuid>, method: &str) -> Result<Order, Error> {
+        check_method(method)?;
+        match self.store.request_payment(id, owner, self.plan(method), at(cx)).await? {
+            Change::Done(kept) => paid_or_open(self.go_on(cx, kept).await),
+            Change::Refused(kept) if kept.step == Some(Step::Pay) => Err(Error::BeingPaid),
+            Change::Refused(kept) if kept.order.status == Status::Cancelled => {
+                Err(Error::Transition { from: Status::Cancelled, to: Status::Paid })
+            }
+            Change::Refused(kept) => Ok(kept.order),
+            Change::NotFound => Err(Error::NotFound),
+        }
     }
 
     async fn placed_before(&self, draft: &Draft) -> Result<Option<Order>, Error> {
         let Some(key) = &draft.key else { return Ok(None) };
-        match self.store.find_by_key(draft.user_id, key).await? {
-            None => Ok(None),
-            Some(order) if !draft.asks_for(&order) => Err(Error::KeyReused),
-            Some(order) if !order.status.is_visible() => Err(Error::InProgress),
-            Some(order) => Ok(Some(order)),
+        let Some(kept) = self.store.find_by_key(draft.user_id, key).await? else { return Ok(None) };
+        // Who named no means of payment may have named one since.
+        let same_method = draft.method.is_none() || draft.method == kept.method;
+        if !same_method && kept.order.status.is_visible() || !draft.asks_for(&kept.order) {
+            return Err(Error::KeyReused);
         }
+        if kept.order.status.is_visible() { paid_or_open(kept).map(Some) } else { Err(Error::InProgress) }
     }
 
     /// The order with the names and prices of now.
@@ -154,52 +222,31 @@ impl Orders {
         Ok(())
     }
 
+    fn plan<'a>(&self, method: &'a str) -> PayPlan<'a> {
+        PayPlan { method, lease: progress::LEASE, within: self.timing.pay_within }
+    }
+
     /// Marks the order as failed and gives back what it took. Whatever fails here is left to the sweeper.
-    async fn give_up(&self, cx: &Cx, order: Uuid) {
-        match self.store.fail(order).await {
+    async fn give_up(&self, cx: &Cx, order: Uuid, reason: &str) {
+        match self.store.fail(order, reason, clock::now()).await {
             Ok(true) => self.give_back(cx, order).await,
             Ok(false) => {}
             Err(error) => warn!(%order, error = chain(&error), "a failed order waits for the sweeper"),
         }
     }
 
-    async fn give_back(&self, cx: &Cx, order: Uuid) {
-        if let Err(error) = self.release_due(&cx.extended(GIVE_BACK), Some(order)).await {
-            warn!(%order, error = chain(&error), "stock to give back waits for the sweeper");
-        }
-    }
-
-    /// Gives back all stock that is due, of one order or any.
-    async fn release_due(&self, cx: &Cx, order: Option<Uuid>) -> sqlx::Result<()> {
-        while let Some(claimed) = self.store.claim_release(order).await? {
-            if self.release(cx, &claimed.release).await {
-                claimed.done().await?;
-            } else {
-                claimed.later().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn release(&self, cx: &Cx, release: &Release) -> bool {
-        let Release { order_id, product_id, quantity } = *release;
-        match self.neighbours.give_back(cx, order_id, product_id, quantity).await {
-            Ok(()) => true,
-            Err(CallError::NoProduct(_)) => {
-                warn!(order = %order_id, product = %product_id, "a product is gone, and its stock with it");
-                true
-            }
-            Err(error) => {
-                warn!(order = %order_id, error = chain(&error), "stock could not be given back yet");
-                false
-            }
-        }
-    }
-
     /// An order of a user, or of anybody.
     pub async fn get(&self, id: Uuid, owner: Option<Uuid>) -> Result<Order, Error> {
-        let order = self.store.find(id).await?.filter(|order| order.status.is_visible());
+        let order = self.store.find(id).await?.map(|kept| kept.order);
+        let order = order.filter(|order| order.status.is_visible());
         order.filter(|order| owner.is_none_or(|owner| owner == order.user_id)).ok_or(Error::NotFound)
+    }
+
+    /// What happened to an order, and the order that this makes.
+    pub async fn history(&self, id: Uuid, owner: Option<Uuid>) -> Result<(Vec<Recorded>, Order), Error> {
+        self.get(id, owner).await?;
+        let facts = self.store.history(id).await?;
+        Ok((facts, self.store.replayed(id).await?.ok_or(Error::NotFound)?))
     }
 
     /// A user's orders, newest first, and how many there are in all.
@@ -207,61 +254,49 @@ impl Orders {
         Ok(self.store.list(user, page).await?)
     }
 
-    /// Moves an order to a new status.
+    /// Moves an order to a new status. Paid, without a payment, means that an admin saw the money.
     pub async fn change_status(&self, cx: &Cx, id: Uuid, to: Status) -> Result<Order, Error> {
         if to == Status::Cancelled {
             return self.cancel(cx, id, None).await;
         }
-        changed(id, self.store.change_status(id, None, to).await?, to)
-    }
-
-    /// Cancels an order and gives its stock back. An order that is cancelled stays so.
-    pub async fn cancel(&self, cx: &Cx, id: Uuid, owner: Option<Uuid>) -> Result<Order, Error> {
-        let to = Status::Cancelled;
-        let order = match self.store.change_status(id, owner, to).await? {
-            Change::Refused(order) if order.status == to => order,
-            change => changed(id, change, to)?,
-        };
-        self.give_back(cx, id).await;
+        let order = changed(id, self.store.advance(id, to, at(cx)).await?, to)?.order;
+        self.publisher.wake();
         Ok(order)
     }
 
-    /// Finishes what was interrupted, until dropped.
-    pub async fn sweep(&self, every: Duration, abandoned_after: Duration) {
-        let mut tick = interval(every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            match self.store.fail_abandoned(clock::now() - abandoned_after).await {
-                Ok(0) => {}
-                Ok(orders) => warn!(orders, "half placed orders given up"),
-                Err(error) => warn!(error = chain(&error), "half placed orders stay"),
-            }
-            let cx = Cx::background(every.max(GIVE_BACK));
-            if let Err(error) = self.release_due(&cx, None).await {
-                warn!(error = chain(&error), "stock to give back waits");
-            }
-        }
+    /// Cancels an order and gives its stock and its payment back. An order that is cancelled stays so.
+    pub async fn cancel(&self, cx: &Cx, id: Uuid, owner: Option<Uuid>) -> Result<Order, Error> {
+        let to = Status::Cancelled;
+        let kept = match self.store.cancel(id, owner, "", at(cx)).await? {
+            Change::Refused(kept) if kept.order.status == to => kept,
+            change => changed(id, change, to)?,
+        };
+        self.publisher.wake();
+        Ok(self.go_on(cx, kept).await.order)
     }
 }
 
-fn changed(id: Uuid, change: Change, to: Status) -> Result<Order, Error> {
+/// An order whose payment came to nothing is no order to its customer.
+fn paid_or_open(kept: Kept) -> Result<Order, Error> {
+    let order = kept.order;
+    if order.status == Status::Cancelled && !order.reason.is_empty() {
+        return Err(Error::Unpaid(order.reason));
+    }
+    Ok(order)
+}
+
+fn changed(id: Uuid, change: Change, to: Status) -> Result<Kept, Error> {
     match change {
-        Change::Done(order) => {
+        Change::Done(kept) => {
             info!(order = %id, status = to.as_str(), "order changed");
-            Ok(order)
+            Ok(kept)
         }
-        Change::Refused(order) => Err(Error::Transition { from: order.status, to }),
+        Change::Refused(kept) if kept.step == Some(Step::Pay) => Err(Error::BeingPaid),
+        Change::Refused(kept) => Err(Error::Transition { from: kept.order.status, to }),
         Change::NotFound => Err(Error::NotFound),
     }
 }
 
-fn created(cx: &Cx, order: &Order) -> Event {
-    Event {
-        id: Uuid::now_v7(),
-        stream: "order.created".into(),
-        data: serde_json::to_value(order).expect("an order is strings and numbers"),
-        traceparent: cx.traceparent().map(str::to_owned),
-        time: order.created,
-    }
+fn at(cx: &Cx) -> Moment<'_> {
+    Moment { now: clock::now(), traceparent: cx.traceparent() }
 }

@@ -1,10 +1,12 @@
-//! The order service: places orders with the user and product services, and tells the others of it.
+//! The order service: places orders with the user, product and payment services, and tells the others of it.
 //!
-//! `api` speaks HTTP and gRPC, `domain` decides, `store` remembers, `neighbours` asks. Stock that was taken for an
-//! order that came to nothing is always given back, at once or, after a crash, by the sweeper.
+//! `api` speaks HTTP and gRPC, `domain` decides, `store` remembers, `neighbours` asks, `inbox` hears what became of
+//! payments. Stock that was taken and money that was paid for an order that came to nothing are always given back, at
+//! once or, after a crash, by the sweeper of any instance.
 
 pub mod api;
 pub mod domain;
+pub mod inbox;
 pub mod neighbours;
 pub mod settings;
 pub mod store;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use shop_kit::{
     client,
-    events::Publisher,
+    events::{self, Consumer, Publisher},
     health::Dependency,
     redis::Redis,
     server::Listeners,
@@ -23,7 +25,13 @@ use shop_kit::{
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::Orders, neighbours::Neighbours, settings::Settings, store::Store};
+use crate::{
+    domain::{Orders, Timing},
+    inbox::Inbox,
+    neighbours::Neighbours,
+    settings::Settings,
+    store::{CONSUMER, Store},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -34,33 +42,40 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = kit_store::pool(&settings.common);
-    let redis = Redis::new(settings.redis.redis_url.0)?;
+    let redis = Redis::new(settings.redis.redis_url.0.clone())?;
     let (user, product) = (client::channel(&settings.user_url), client::channel(&settings.product_url));
+    let payment = client::channel(&settings.payment_url);
     let needed = vec![
         Dependency::Redis(redis.clone()),
         Dependency::Neighbour("user", user.clone()),
         Dependency::Neighbour("product", product.clone()),
+        Dependency::Neighbour("payment", payment.clone()),
     ];
     let identity = ("order", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
     service.describe(include_str!("../openapi.yaml"))?;
-    let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
+    let metrics = service.metrics().clone();
+    let publisher = Publisher::new(pool.clone(), redis, metrics.clone());
+    let consumer = Consumer::new(&settings.redis, CONSUMER, service.instance(), &inbox::STREAMS, metrics)?;
     let orders = Arc::new(Orders {
         store: Store::new(pool.clone()),
-        neighbours: Neighbours::new(user, product),
+        neighbours: Neighbours::new(user, product, payment),
         publisher: publisher.clone(),
+        timing: Timing::new(&settings),
     });
     let prepare = {
         let (orders, service) = (orders.clone(), service.clone());
-        let (every, abandoned) = (settings.sweep_every, settings.abandoned_after);
         async move {
             kit_store::migrate(&pool, &MIGRATIONS).await;
             service.background("outbox", publisher.run());
-            service.background("sweeper", async move { orders.sweep(every, abandoned).await });
+            service.background("inbox", consumer.run(Inbox::new(orders.clone())));
+            service.background("old events", events::inbox::forget_old(pool));
+            service.background("sweeper", async move { orders.sweep().await });
             Ok(())
         }
     };
     let http = api::http::router(orders.clone(), service.clone());
     let grpc = api::grpc::routes(orders, service.clone());
-    service.run(listeners, Parts { http, grpc, prepare }).await
+    // On the heap: a service with all that it waits for is large.
+    Box::pin(service.run(listeners, Parts { http, grpc, prepare })).await
 }

@@ -1,10 +1,13 @@
-//! The user and product services, as this one needs them. Words of the wire end here.
+//! The user, product and payment services, as this one needs them. Words of the wire end here.
 
 use shop_kit::{
     client,
     cx::Cx,
     errors::{Kind, Problem},
     pb::{
+        payment::{
+            PayRequest, Payment, PaymentStatus, RefundRequest, payment_service_client::PaymentServiceClient,
+        },
         product::{GetProductRequest, UpdateStockRequest, product_service_client::ProductServiceClient},
         user::{GetUserRequest, user_service_client::UserServiceClient},
     },
@@ -12,7 +15,11 @@ use shop_kit::{
 use tonic::{Code, Status, transport::Channel};
 use uuid::Uuid;
 
-use crate::domain::{Error, order::Item};
+use crate::domain::{
+    Error,
+    order::{Item, Order},
+    saga::Outcome,
+};
 
 /// Why a neighbour did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +77,17 @@ impl Product {
 pub struct Neighbours {
     users: UserServiceClient<Channel>,
     products: ProductServiceClient<Channel>,
+    payments: PaymentServiceClient<Channel>,
 }
 
 impl Neighbours {
     /// The services at the other end of these connections.
-    pub fn new(users: Channel, products: Channel) -> Self {
-        Self { users: UserServiceClient::new(users), products: ProductServiceClient::new(products) }
+    pub fn new(users: Channel, products: Channel, payments: Channel) -> Self {
+        Self {
+            users: UserServiceClient::new(users),
+            products: ProductServiceClient::new(products),
+            payments: PaymentServiceClient::new(payments),
+        }
     }
 
     /// Checks that there is such a user.
@@ -113,10 +125,61 @@ impl Neighbours {
         self.update_stock(cx, request(order, product, quantity, true)).await
     }
 
+    /// Has an order paid. Asking again charges nothing more.
+    pub async fn pay(&self, cx: &Cx, order: &Order, method: &str) -> Result<Outcome, CallError> {
+        if order.total == 0 {
+            return Ok(Outcome::Captured(None));
+        }
+        let message = PayRequest {
+            reference: reference(order.id),
+            user_id: order.user_id.to_string(),
+            amount: order.total,
+            currency: order.currency.clone(),
+            method: method.to_owned(),
+        };
+        let request = cx.call(message).map_err(CallError::Failed)?;
+        match self.payments.clone().pay(request).await {
+            Ok(payment) => Ok(outcome(payment.get_ref())),
+            // What it will never take is as good as declined: too much, or in a currency that is not settled.
+            Err(status) if status.code() == Code::InvalidArgument => {
+                Ok(Outcome::Declined(format!("not_accepted: {}", status.message())))
+            }
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(Outcome::Returned),
+            Err(status) => Err(CallError::Failed(client::problem("payment", &status))),
+        }
+    }
+
+    /// Has the payment of an order taken back, or keeps it from being made if it was not yet.
+    pub async fn take_payment_back(&self, cx: &Cx, order: Uuid) -> Result<Outcome, CallError> {
+        let message = RefundRequest { reference: reference(order) };
+        let request = cx.call(message).map_err(CallError::Failed)?;
+        let failed = |status: Status| CallError::Failed(client::problem("payment", &status));
+        self.payments.clone().refund(request).await.map(|payment| outcome(payment.get_ref())).map_err(failed)
+    }
+
     async fn update_stock(&self, cx: &Cx, message: UpdateStockRequest) -> Result<(), CallError> {
         let id = message.product_id.parse().unwrap_or_default();
         let request = cx.call(message).map_err(CallError::Failed)?;
         self.products.clone().update_stock(request).await.map(|_| ()).map_err(|status| refused(id, &status))
+    }
+}
+
+/// What the payment of an order is called.
+pub fn reference(order: Uuid) -> String {
+    format!("order:{order}")
+}
+
+/// The order whose payment is called so.
+pub fn order_of(reference: &str) -> Option<Uuid> {
+    reference.strip_prefix("order:")?.parse().ok()
+}
+
+fn outcome(payment: &Payment) -> Outcome {
+    match payment.status() {
+        PaymentStatus::Captured => Outcome::Captured(payment.id.parse().ok()),
+        PaymentStatus::Declined => Outcome::Declined(payment.reason.clone()),
+        PaymentStatus::Refunded => Outcome::Returned,
+        PaymentStatus::Pending | PaymentStatus::Refunding | PaymentStatus::Unspecified => Outcome::Open,
     }
 }
 

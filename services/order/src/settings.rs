@@ -22,12 +22,18 @@ pub struct Settings {
     /// The product service's gRPC API.
     #[arg(long, env = "PRODUCT_URL", default_value = "http://product.shop.svc:9090", value_parser = endpoint, value_name = "URL")]
     pub product_url: Endpoint,
-    /// How often to look for stock that was not given back and orders that were left half placed.
-    #[arg(long, env = "SWEEP_EVERY", default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    /// The payment service's gRPC API.
+    #[arg(long, env = "PAYMENT_URL", default_value = "http://payment.shop.svc:9090", value_parser = endpoint, value_name = "URL")]
+    pub payment_url: Endpoint,
+    /// How often to look for what is owed: stock to give back, payments to make or take back, half placed orders.
+    #[arg(long, env = "SWEEP_EVERY", default_value = "1s", value_parser = duration, value_name = "DURATION")]
     pub sweep_every: Duration,
     /// Age at which a half placed order is given up; above `REQUEST_TIMEOUT`.
     #[arg(long, env = "ABANDONED_AFTER", default_value = "1m", value_parser = duration, value_name = "DURATION")]
     pub abandoned_after: Duration,
+    /// How long to try to have an order paid before it is cancelled.
+    #[arg(long, env = "PAY_WITHIN", default_value = "15m", value_parser = duration, value_name = "DURATION")]
+    pub pay_within: Duration,
 }
 
 impl AsRef<Common> for Settings {

@@ -51,6 +51,7 @@ pub async fn serve(
     let needed = vec![Dependency::Redis(redis.clone())];
     let identity = ("payment", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
     let key = key(&settings);
     let callbacks = Callbacks::new(outside.clone(), key.clone(), callback_url(&settings, &listeners)?);

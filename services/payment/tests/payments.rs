@@ -14,7 +14,7 @@ use shop_kit::{
         payment_service_client::PaymentServiceClient,
     },
     redis::Redis,
-    testing::{Http, Reply, Running, database, eventually, redis as redis_database},
+    testing::{Http, Reply, Running, database, documented, eventually, redis as redis_database},
 };
 use shop_payment::{settings::Settings, signature::Key};
 use sqlx::{Connection as _, PgConnection};
@@ -132,6 +132,13 @@ async fn start(database: &str, redis: &str, more: &[&str]) -> Running {
 
 fn sign(body: &Value) -> String {
     Key::new(SECRET.as_bytes()).sign(body.to_string().as_bytes(), clock::now())
+}
+
+#[tokio::test]
+async fn the_api_is_described() {
+    let desk = Desk::open(&[]).await;
+    documented(&desk.running.http, &[include_str!("../src/api/http.rs")]).await;
+    assert!(desk.running.reflected().await.contains(&"shop.payment.v1.PaymentService".to_owned()));
 }
 
 #[tokio::test]

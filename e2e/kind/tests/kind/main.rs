@@ -16,6 +16,7 @@ mod mtls;
 mod notification;
 mod outage;
 mod owned;
+mod payment;
 mod refusal;
 mod rollout;
 mod shop;

@@ -1,6 +1,7 @@
 //! The shop, installed by its chart, and the tour through its gateway as a client outside the mesh takes it.
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use weft_e2e_kind::command::run;
 use weft_e2e_kind::exec::Place;
@@ -13,6 +14,7 @@ use weft_e2e_kind::{ROLLOUT, SOON};
 use crate::apps::{expect, is, labels};
 use crate::install::chart;
 use crate::notification;
+use crate::payment;
 use crate::tickets;
 
 /// The gateway, by its Service.
@@ -52,7 +54,8 @@ pub(crate) async fn tour_through_the_gateway(cx: Cx) -> Result<()> {
     let chart = chart(&cx.cluster, "shop");
     run("helm", &["upgrade", "--install", "shop", &chart, "-n", "shop"]).await?;
     let place = outside.caller("visitor").await?;
-    tokio::try_join!(shop.in_service("user"), shop.in_service("product"), shop.in_service("order"))?;
+    let parts = ["user", "product", "order", "payment"].map(|part| shop.in_service(part));
+    try_join_all(parts).await?;
     shop.rolled_out("public").await?;
     let mut visitor = Client { place, token: None };
     eventually("the gateway answers", ROLLOUT, || async {
@@ -122,6 +125,7 @@ async fn order(visitor: &mut Client) -> Result<()> {
     })
     .await?;
     ensure!(ordered.body.contains("pending"), "the order is not pending: {}", ordered.body);
+    payment::orders_are_paid_or_undone(visitor, &beans).await?;
     let much = visitor.send("POST", "/api/orders", &of(1000)).await?;
     expect(&much, 409, "", "more than there is cannot be ordered")?;
     let lunch =

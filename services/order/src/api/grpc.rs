@@ -10,7 +10,7 @@ use shop_kit::{
         self,
         order::{
             CancelOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse,
-            Order as Message, OrderItem, UpdateOrderStatusRequest,
+            Order as Message, OrderItem, PayOrderRequest, UpdateOrderStatusRequest,
             order_service_server::{OrderService, OrderServiceServer},
         },
     },
@@ -48,6 +48,7 @@ impl OrderService for Api {
             user_id: id("user_id", &request.user_id)?,
             items: request.items.iter().enumerate().map(item).collect::<Result<_, Problem>>()?,
             key: Some(request.idempotency_key).filter(|key| !key.is_empty()),
+            method: Some(request.payment_method).filter(|method| !method.is_empty()),
         };
         let orders = self.orders.clone();
         let placed = self.service.finish(async move { orders.place(&cx, draft).await }).await?;
@@ -73,6 +74,14 @@ impl OrderService for Api {
             Status::requested(&request.get_ref().status).map_err(Error::from).map_err(Problem::from)?;
         let orders = self.orders.clone();
         answer(self.service.finish(async move { orders.change_status(&cx, id, status).await }).await?)
+    }
+
+    async fn pay_order(&self, request: Request<PayOrderRequest>) -> Answer<Message> {
+        let cx = Cx::of(&request);
+        let id = id("id", &request.get_ref().id)?;
+        let method = request.into_inner().payment_method;
+        let orders = self.orders.clone();
+        answer(self.service.finish(async move { orders.pay(&cx, id, None, &method).await }).await?)
     }
 
     async fn cancel_order(&self, request: Request<CancelOrderRequest>) -> Answer<Message> {
@@ -106,5 +115,6 @@ fn message(order: Order) -> Message {
         currency: order.currency,
         status: order.status.as_str().into(),
         created: Some(pb::timestamp(order.created)),
+        reason: order.reason,
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, patch, post},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shop_kit::{
     cx::{Caller, Cx, Role},
     errors::{FieldError, Problem},
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     Error, Orders,
+    history::Recorded,
     order::{Draft, Order, Status},
 };
 
@@ -32,6 +33,8 @@ pub fn router(orders: Arc<Orders>, service: Arc<Service>) -> Router {
         .route("/orders", get(list).post(place))
         .route("/orders/{id}", get(show))
         .route("/orders/{id}/cancel", post(cancel))
+        .route("/orders/{id}/history", get(history))
+        .route("/orders/{id}/pay", post(pay))
         .route("/orders/{id}/status", patch(change_status))
         .with_state((orders, service))
 }
@@ -39,6 +42,12 @@ pub fn router(orders: Arc<Orders>, service: Arc<Service>) -> Router {
 #[derive(Deserialize)]
 struct NewOrder {
     items: Vec<NewItem>,
+    payment: Option<NewPayment>,
+}
+
+#[derive(Deserialize)]
+struct NewPayment {
+    method: String,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +67,7 @@ async fn place(
         user_id: caller.id,
         items: input.items.into_iter().map(|item| (item.product_id, item.quantity)).collect(),
         key: idempotency_key(&headers)?,
+        method: input.payment.map(|payment| payment.method),
     };
     // A customer who goes away must not leave an order half placed.
     let order = service.finish(async move { orders.place(&cx, draft).await }).await??;
@@ -94,6 +104,32 @@ async fn show(
     Path(id): Path<Uuid>,
 ) -> Result<JsonBody<Order>, Problem> {
     Ok(JsonBody(orders.get(id, owner(caller)).await?))
+}
+
+async fn pay(
+    State((orders, service)): App,
+    cx: Cx,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Json(input): Json<NewPayment>,
+) -> Result<JsonBody<Order>, Problem> {
+    let paid = async move { orders.pay(&cx, id, owner(caller), &input.method).await };
+    Ok(JsonBody(service.finish(paid).await??))
+}
+
+#[derive(Serialize)]
+struct History {
+    items: Vec<Recorded>,
+    order: Order,
+}
+
+async fn history(
+    State((orders, _)): App,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<JsonBody<History>, Problem> {
+    let (items, order) = orders.history(id, owner(caller)).await?;
+    Ok(JsonBody(History { items, order }))
 }
 
 async fn cancel(

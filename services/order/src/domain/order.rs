@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shop_kit::errors::FieldError;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,10 +11,11 @@ use crate::domain::money::{self, MoneyError};
 
 const MOST_ITEMS: usize = 50;
 const LARGEST_QUANTITY: u32 = 10_000;
-const LONGEST_KEY: usize = 200;
+const LONGEST_TEXT: usize = 200;
+const TEXT: &str = "needs 1 to 200 characters that can be shown";
 
 /// Where an order is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Stock is being taken. Nobody sees it yet.
@@ -86,7 +87,7 @@ impl Status {
 }
 
 /// A product in an order, as it was when it was ordered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The product.
     pub product_id: Uuid,
@@ -99,7 +100,7 @@ pub struct Item {
 }
 
 /// An order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Its id.
     pub id: Uuid,
@@ -113,6 +114,9 @@ pub struct Order {
     pub currency: String,
     /// Where it is on its way.
     pub status: Status,
+    /// Why it was cancelled, when that was not the customer's wish.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// When it was placed.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
@@ -129,8 +133,16 @@ impl Order {
         let currency = money::currency(items.iter().map(|(_, currency)| currency.as_str()))?;
         let total = money::total(items.iter().map(|(item, _)| (item.price, item.quantity)))?;
         let items = items.into_iter().map(|(item, _)| item).collect();
-        // Once it is seen it is pending; until then only the store knows.
-        Ok(Self { id, user_id, items, total, currency, status: Status::Pending, created })
+        Ok(Self {
+            id,
+            user_id,
+            items,
+            total,
+            currency,
+            status: Status::Placing,
+            reason: String::new(),
+            created,
+        })
     }
 }
 
@@ -148,6 +160,8 @@ pub struct Draft {
     pub items: Vec<(Uuid, u32)>,
     /// The same key places the same order once.
     pub key: Option<String>,
+    /// Token of the means by which it is paid at once; nothing when it is paid later.
+    pub method: Option<String>,
 }
 
 impl Draft {
@@ -165,10 +179,11 @@ impl Draft {
                 wrong.push(FieldError::new(format!("items[{i}].quantity"), "is 1 to 10000 of a product"));
             }
         }
-        let bad_key =
-            |key: &String| key.is_empty() || key.len() > LONGEST_KEY || key.chars().any(char::is_control);
-        if self.key.as_ref().is_some_and(bad_key) {
-            wrong.push(FieldError::new("idempotency_key", "needs 1 to 200 characters that can be shown"));
+        if self.key.as_ref().is_some_and(|key| !is_text(key)) {
+            wrong.push(FieldError::new("idempotency_key", TEXT));
+        }
+        if self.method.as_ref().is_some_and(|method| !is_text(method)) {
+            wrong.push(FieldError::new("payment.method", TEXT));
         }
         if wrong.is_empty() {
             Ok(Self { items: items.into_iter().collect(), ..self })
@@ -182,6 +197,15 @@ impl Draft {
         self.user_id == order.user_id
             && self.items.iter().copied().eq(order.items.iter().map(|item| (item.product_id, item.quantity)))
     }
+}
+
+/// Checks the token of a means of payment.
+pub fn check_method(method: &str) -> Result<(), Invalid> {
+    if is_text(method) { Ok(()) } else { Err(Invalid(vec![FieldError::new("method", TEXT)])) }
+}
+
+fn is_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -213,7 +237,8 @@ mod tests {
     #[test]
     fn a_product_named_twice_is_added_up() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let draft = Draft { user_id: Uuid::nil(), items: vec![(b, 1), (a, 2), (b, 3)], key: None };
+        let draft =
+            Draft { user_id: Uuid::nil(), items: vec![(b, 1), (a, 2), (b, 3)], key: None, method: None };
         assert_eq!(draft.validate().unwrap().items, [(a, 2), (b, 4)]);
     }
 
@@ -228,7 +253,7 @@ mod tests {
             (vec![(id, 1)], Some(String::new()), "idempotency_key"),
             (vec![(id, 1); 51], None, "items"),
         ] {
-            let draft = Draft { user_id: id, items, key };
+            let draft = Draft { user_id: id, items, key, method: None };
             let Err(Invalid(fields)) = draft.clone().validate() else { panic!("accepted: {draft:?}") };
             assert_eq!(fields[0].field, expect, "{draft:?}");
         }

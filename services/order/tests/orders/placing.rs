@@ -1,17 +1,11 @@
 //! Orders from the customer's request to the event in the stream, with the real user and product services.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
 use std::collections::BTreeSet;
 
 use clap::Parser as _;
 use futures_util::future::join_all;
 use http::StatusCode;
-use redis::{
-    cmd,
-    streams::{StreamId, StreamRangeReply},
-};
-use serde_json::{Value, json};
+use serde_json::json;
 use shop_kit::{
     pb::{
         order::{
@@ -20,109 +14,20 @@ use shop_kit::{
         },
         product::{UpdateStockRequest, product_service_client::ProductServiceClient},
     },
-    redis::Redis,
-    testing::{
-        Http, RedisServer, Reply, Running, cut_off, database, documented, eventually, let_in,
-        redis as redis_database,
-    },
+    testing::{RedisServer, Reply, Running, cut_off, documented, eventually, let_in},
 };
 use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 use uuid::Uuid;
 
+use crate::shop::{Shop, id_of, items};
+
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// The three services and a customer.
-struct Shop {
-    user: Running,
-    product: Running,
-    order: Running,
-    orders_database: String,
-    products_database: String,
-    redis: String,
-    customer: Uuid,
-}
-
-impl Shop {
-    async fn open() -> Self {
-        Self::open_with(&redis_database().await).await
-    }
-
-    async fn open_with(redis: &str) -> Self {
-        let (users, products, orders) = (database().await, database().await, database().await);
-        let settings = shop_user::settings::Settings::parse_from(["user", "--database-url", &users]);
-        let user =
-            Running::start(|listeners, shutdown| shop_user::serve(settings, listeners, shutdown)).await;
-        let fixed = ["product", "--database-url", &products, "--redis-url", redis];
-        let settings = shop_product::settings::Settings::parse_from(fixed);
-        let product =
-            Running::start(|listeners, shutdown| shop_product::serve(settings, listeners, shutdown)).await;
-        let order = start_order(&orders, redis, &user.grpc, &product.grpc).await;
-        let body = json!({"email": "ann@example.com", "password": "correct horse", "name": "Ann"});
-        let made = user.http.post("/users", body).await;
-        let customer = made.body["id"].as_str().unwrap().parse().unwrap();
-        let redis = redis.to_owned();
-        Self { user, product, order, orders_database: orders, products_database: products, redis, customer }
-    }
-
-    fn me(&self) -> Http {
-        self.order.http.user(self.customer, "customer")
-    }
-
-    async fn add(&self, price: i64, stock: i64) -> Uuid {
-        let body = json!({"name": "Lamp", "price": price, "currency": "EUR", "stock": stock});
-        let reply = self.product.http.post("/products", body).await;
-        assert_eq!(reply.status, StatusCode::CREATED, "{reply:?}");
-        reply.body["id"].as_str().unwrap().parse().unwrap()
-    }
-
-    async fn stock(&self, id: Uuid) -> i64 {
-        let mut row = PgConnection::connect(&self.products_database).await.unwrap();
-        sqlx::query_scalar("SELECT stock FROM products WHERE id = $1")
-            .bind(id)
-            .fetch_one(&mut row)
-            .await
-            .unwrap()
-    }
-
-    async fn entries(&self) -> Vec<StreamId> {
-        let redis = Redis::new(self.redis.parse().unwrap()).unwrap();
-        let all = redis.run::<StreamRangeReply>(cmd("XRANGE").arg("order.created").arg("-").arg("+")).await;
-        all.unwrap().ids
-    }
-
-    /// The orders in the stream, in the order of their events.
-    async fn published(&self) -> Vec<Value> {
-        let data = |text: Option<String>| serde_json::from_str(&text.unwrap()).unwrap();
-        self.entries().await.iter().map(|entry| data(entry.get("data"))).collect()
-    }
-
-    async fn published_ids(&self) -> Vec<String> {
-        self.published().await.iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect()
-    }
-}
-
-async fn start_order(database: &str, redis: &str, user: &str, product: &str) -> Running {
-    let fixed = ["order", "--database-url", database, "--redis-url", redis, "--user-url", user];
-    let more = ["--product-url", product, "--sweep-every", "100ms"];
-    let settings = shop_order::settings::Settings::parse_from([fixed.as_slice(), &more].concat());
-    Running::start(|listeners, shutdown| shop_order::serve(settings, listeners, shutdown)).await
-}
-
-fn items(items: &[(Uuid, u32)]) -> Value {
-    let items: Vec<_> =
-        items.iter().map(|(id, quantity)| json!({"product_id": id, "quantity": quantity})).collect();
-    json!({"items": items})
-}
-
-fn id_of(reply: &Reply) -> String {
-    reply.body["id"].as_str().unwrap().to_owned()
-}
 
 #[tokio::test]
 async fn the_api_is_described() {
     let shop = Shop::open().await;
-    documented(&shop.order.http, &[include_str!("../src/api/http.rs")]).await;
+    documented(&shop.order.http, &[include_str!("../../src/api/http.rs")]).await;
     assert!(shop.order.reflected().await.contains(&"shop.order.v1.OrderService".to_owned()));
 }
 
@@ -145,7 +50,7 @@ async fn an_order_is_priced_takes_stock_and_is_published() {
 
     eventually("the event is published", async || shop.published_ids().await == [id.clone()]).await;
     assert_eq!(shop.published().await[0], placed.body);
-    let entries = shop.entries().await;
+    let entries = shop.entries("order.created").await;
     assert_eq!(entries[0].get::<String>("traceparent").as_deref(), Some(TRACE));
     assert_eq!(entries[0].get::<String>("type").as_deref(), Some("order.created"));
 }
@@ -207,7 +112,7 @@ async fn what_was_taken_is_given_back_when_a_later_product_runs_out() {
 async fn fifty_customers_share_ten_lamps_and_exactly_the_orders_placed_are_published() {
     let shop = Shop::open().await;
     let lamp = shop.add(1999, 10).await;
-    let second = start_order(&shop.orders_database, &shop.redis, &shop.user.grpc, &shop.product.grpc).await;
+    let second = shop.another_order(&[]).await;
     let clients = [shop.me(), second.http.user(shop.customer, "customer")];
     let orders = join_all((0..50).map(|i| {
         let client = clients[i % 2].clone();
@@ -372,7 +277,7 @@ async fn without_the_product_service_orders_are_refused_and_stock_is_given_back_
     let grpc = tokio::net::TcpListener::bind(address).await.unwrap();
     shop.product = Running::start(|mut listeners, shutdown| {
         listeners.grpc = grpc;
-        shop_product::serve(settings, listeners, shutdown)
+        Box::pin(shop_product::serve(settings, listeners, shutdown))
     })
     .await;
     eventually("the stock is given back", async || shop.stock(lamp).await == 5).await;
@@ -399,6 +304,7 @@ async fn grpc_does_what_json_does() {
         user_id: shop.customer.to_string(),
         items: vec![NewItem { product_id: lamp.to_string(), quantity: 2 }],
         idempotency_key: "k1".into(),
+        payment_method: String::new(),
     };
     let order = grpc.create_order(create.clone()).await.unwrap().into_inner();
     assert_eq!((order.total, order.status.as_str(), order.items[0].price), (3998, "pending", 1999));
