@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::product::{Invalid, NewProduct, Product, StockChange, seeds},
-    store::{Store, StoreError, cache::Cache, feed::Feed, lock::Lock},
+    store::{Store, StoreError, cache::Cache, feed::Feed, flights::Flights, lock::Lock, near::Near},
 };
 
 /// Callers try again for minutes, not for days.
@@ -32,6 +32,9 @@ pub enum Error {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A load that others waited for too failed.
+    #[error(transparent)]
+    Load(Problem),
 }
 
 impl From<Error> for Problem {
@@ -54,7 +57,11 @@ impl From<Error> for Problem {
                 "operation-reused",
                 "the operation id was used for another change, or was revoked",
             ),
+            Error::Store(StoreError::Outrun) => {
+                Problem::new(Kind::Conflict, "lock-lost", "the stock was changed meanwhile; try again")
+            }
             Error::Store(StoreError::Database(error)) => error.into(),
+            Error::Load(problem) => problem,
         }
     }
 }
@@ -63,8 +70,12 @@ impl From<Error> for Problem {
 pub struct Products {
     /// Where it is kept.
     pub store: Store,
-    /// What is kept near.
+    /// What is kept in the process.
+    pub near: Near,
+    /// What is kept in Redis.
     pub cache: Cache,
+    /// What is being read from the database.
+    pub loads: Flights<Uuid, Result<Product, Problem>>,
     /// Who may change the stock of a product now.
     pub lock: Lock,
     /// Who is told of changes.
@@ -72,14 +83,21 @@ pub struct Products {
 }
 
 impl Products {
-    /// A product: from the cache, else from the database, and then into the cache.
+    /// A product: from the process, from Redis, else from the database, and then into both.
     pub async fn get(&self, id: Uuid) -> Result<Product, Error> {
-        let miss = match self.cache.get(id).await {
-            Ok(product) => return Ok(product),
-            Err(miss) => miss,
+        if let Some(product) = self.near.get(id, Instant::now()) {
+            return Ok(product);
+        }
+        let ticket = self.near.ticket();
+        let product = match self.cache.get(id).await {
+            Ok(product) => product,
+            Err(miss) => {
+                let product = self.loads.load(id, find(self.store.clone(), id)).await.map_err(Error::Load)?;
+                self.cache.fill(miss, &product).await;
+                product
+            }
         };
-        let product = self.store.find(id).await?.ok_or(StoreError::NotFound)?;
-        self.cache.fill(miss, &product).await;
+        self.near.put(ticket, &product, Instant::now());
         Ok(product)
     }
 
@@ -101,12 +119,21 @@ impl Products {
     /// changes of one product from holding all connections of the database while they wait for that row.
     pub async fn update_stock(&self, change: StockChange, deadline: Instant) -> Result<Product, Error> {
         let change = change.validate()?;
+        match self.update_locked(&change, deadline).await {
+            // Our lock ran out and somebody else has had it since: ours is the next turn.
+            Err(StoreError::Outrun) => Ok(self.update_locked(&change, deadline).await?),
+            updated => Ok(updated?),
+        }
+    }
+
+    async fn update_locked(&self, change: &StockChange, deadline: Instant) -> Result<Product, StoreError> {
         let held = self.lock.acquire(change.product_id, deadline).await;
-        let updated = self.store.update_stock(&change, clock::now()).await;
+        let updated = self.store.update_stock(change, held.token(), clock::now()).await;
         // Also after a failure: the change may have been committed all the same.
+        self.near.drop(change.product_id);
         self.cache.drop(change.product_id).await;
         self.lock.release(held).await;
-        Ok(updated?)
+        updated
     }
 
     /// Fills an empty catalogue.
@@ -129,4 +156,9 @@ impl Products {
             sleep(FORGET_EVERY).await;
         }
     }
+}
+
+async fn find(store: Store, id: Uuid) -> Result<Product, Problem> {
+    let found = store.find(id).await.and_then(|found| found.ok_or(StoreError::NotFound));
+    found.map_err(|error| Error::from(error).into())
 }

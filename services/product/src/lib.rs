@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::Products,
     settings::Settings,
-    store::{Store, cache::Cache, feed::Feed, lock::Lock},
+    store::{Store, cache::Cache, feed::Feed, flights::Flights, lock::Lock, near::Near},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -35,6 +35,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = kit_store::pool(&settings.common);
+    let channels = redis::Client::open(settings.redis.redis_url.0.clone())?;
     let redis = Redis::new(settings.redis.redis_url.0)?;
     let identity = ("product", env!("CARGO_PKG_VERSION"));
     let needed = vec![Dependency::Redis(redis.clone())];
@@ -42,7 +43,9 @@ pub async fn serve(
     service.describe(include_str!("../openapi.yaml"))?;
     let products = Arc::new(Products {
         store: Store::new(pool.clone()),
+        near: Near::new(settings.near_cache),
         cache: Cache::new(redis.clone(), service.metrics().clone()),
+        loads: Flights::new(),
         lock: Lock::new(redis),
         feed: Feed::new(),
     });
@@ -53,7 +56,8 @@ pub async fn serve(
             if settings.seed {
                 products.seed().await?;
             }
-            let (following, forgetting) = (products.clone(), products);
+            let (following, forgetting, hearing) = (products.clone(), products.clone(), products);
+            service.background("near cache", async move { hearing.near.follow(&channels).await });
             service.background("feed", async move { following.feed.follow(&following.store).await });
             service.background("old operations", async move { forgetting.forget_old_operations().await });
             Ok(())

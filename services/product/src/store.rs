@@ -3,7 +3,10 @@
 
 pub mod cache;
 pub mod feed;
+pub mod flights;
 pub mod lock;
+pub mod near;
+mod search;
 
 use shop_kit::page::Page;
 use sqlx::{FromRow, PgConnection, PgPool, query, query_as, query_scalar};
@@ -27,6 +30,9 @@ pub enum StoreError {
     /// The stock would be larger than can be counted.
     #[error("too much stock")]
     TooMuch,
+    /// The lock that the change was made under ran out, and somebody has had it since.
+    #[error("the lock ran out")]
+    Outrun,
     /// The operation was made with another change, or was revoked.
     #[error("the operation id is used up")]
     OperationReused,
@@ -56,13 +62,6 @@ pub struct Store {
 }
 
 #[derive(FromRow)]
-struct Counted {
-    #[sqlx(flatten)]
-    product: Product,
-    total: i64,
-}
-
-#[derive(FromRow)]
 struct Operation {
     product_id: Uuid,
     delta: i64,
@@ -85,23 +84,9 @@ impl Store {
         Ok(find(&mut *self.pool.acquire().await?, id).await?)
     }
 
-    /// One page of the products with the text in their name or description, and how many there are in all.
+    /// One page of the products that a text finds, and how many there are in all.
     pub async fn search(&self, text: &str, page: Page) -> Result<(Vec<Product>, u64), StoreError> {
-        let sql = "SELECT *, count(*) OVER () AS total FROM products \
-                   WHERE $1 = '' OR name ILIKE $2 OR description ILIKE $2 ORDER BY name, id LIMIT $3 OFFSET $4";
-        let found = query_as(sql).bind(text).bind(pattern(text)).bind(page.limit()).bind(page.offset());
-        let rows: Vec<Counted> = found.fetch_all(&self.pool).await?;
-        let total = match rows.first() {
-            Some(row) => row.total,
-            None if page.offset() == 0 => 0,
-            // Beyond the last page the window function has no row to put the total in.
-            None => {
-                let sql =
-                    "SELECT count(*) FROM products WHERE $1 = '' OR name ILIKE $2 OR description ILIKE $2";
-                query_scalar(sql).bind(text).bind(pattern(text)).fetch_one(&self.pool).await?
-            }
-        };
-        Ok((rows.into_iter().map(|row| row.product).collect(), total.unsigned_abs()))
+        Ok(search::find(&self.pool, text, page).await?)
     }
 
     /// Keeps a new product.
@@ -127,10 +112,12 @@ impl Store {
         Ok(products.len())
     }
 
-    /// Makes a change of stock, or takes one back, and tells the feed.
+    /// Makes a change of stock, or takes one back, and tells the feed. With a fencing token the change is refused when
+    /// one with a later token was made before.
     pub async fn update_stock(
         &self,
         change: &StockChange,
+        fence: Option<i64>,
         now: OffsetDateTime,
     ) -> Result<Product, StoreError> {
         let mut tx = self.pool.begin().await?;
@@ -140,7 +127,7 @@ impl Store {
             Some(id) => record(&mut tx, id, change).await?,
         };
         let product = match delta {
-            Some(delta) => add(&mut tx, change.product_id, delta, now).await?,
+            Some(delta) => add(&mut tx, change.product_id, (delta, fence), now).await?,
             None => find(&mut tx, change.product_id).await?.ok_or(StoreError::NotFound)?,
         };
         if delta.is_some() {
@@ -195,19 +182,22 @@ async fn revoke(tx: &mut PgConnection, id: &str, change: &StockChange) -> Result
 async fn add(
     tx: &mut PgConnection,
     id: Uuid,
-    delta: i64,
+    (delta, fence): (i64, Option<i64>),
     now: OffsetDateTime,
 ) -> Result<Product, StoreError> {
-    let sql =
-        "UPDATE products SET stock = stock + $2, updated = $3 WHERE id = $1 AND stock + $2 >= 0 RETURNING *";
-    let changed: Option<Product> =
-        query_as(sql).bind(id).bind(delta).bind(now).fetch_optional(&mut *tx).await?;
+    let sql = "UPDATE products SET stock = stock + $2, updated = $3, fence = greatest(fence, $4) \
+               WHERE id = $1 AND stock + $2 >= 0 AND fence <= coalesce($4, fence) RETURNING *";
+    let changed = query_as(sql).bind(id).bind(delta).bind(now).bind(fence);
+    let changed: Option<Product> = changed.fetch_optional(&mut *tx).await?;
     if let Some(product) = changed {
         return Ok(product);
     }
-    let known: bool =
-        query_scalar("SELECT EXISTS (SELECT FROM products WHERE id = $1)").bind(id).fetch_one(tx).await?;
-    Err(if known { StoreError::OutOfStock } else { StoreError::NotFound })
+    let reason = "SELECT fence > coalesce($2, fence) FROM products WHERE id = $1";
+    match query_scalar(reason).bind(id).bind(fence).fetch_optional(tx).await? {
+        Some(true) => Err(StoreError::Outrun),
+        Some(false) => Err(StoreError::OutOfStock),
+        None => Err(StoreError::NotFound),
+    }
 }
 
 async fn insert(tx: &mut PgConnection, product: &Product) -> sqlx::Result<()> {
@@ -221,20 +211,4 @@ async fn insert(tx: &mut PgConnection, product: &Product) -> sqlx::Result<()> {
 /// Tells all instances, when the transaction commits.
 async fn announce(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
     query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(id.to_string()).execute(tx).await.map(|_| ())
-}
-
-/// A pattern for LIKE that finds the text itself, whatever is in it.
-fn pattern(text: &str) -> String {
-    let escaped = text.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_");
-    format!("%{escaped}%")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_in_a_search_are_plain_characters() {
-        assert_eq!(pattern(r"50%_\off"), r"%50\%\_\\off%");
-    }
 }

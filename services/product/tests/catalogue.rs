@@ -19,11 +19,12 @@ use shop_kit::{
     testing::{Http, RedisServer, Running, database, documented, eventually, redis as redis_database},
 };
 use shop_product::{
-    domain::product::Product,
+    domain::product::{Product, StockChange},
     settings::Settings,
-    store::{cache::Cache, lock::Lock},
+    store::{Store, StoreError, cache::Cache, lock::Lock},
 };
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, PgPool};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tonic::{Code, transport::Channel};
 use uuid::Uuid;
@@ -123,7 +124,7 @@ async fn a_read_fills_the_cache_and_a_change_drops_it() {
     assert_eq!(stock(&service.http, id).await, 5);
     assert_eq!(cached(&redis, id).await.unwrap()["stock"], 5);
     let left: i64 = redis.run(cmd("TTL").arg(format!("product:{id}"))).await.unwrap();
-    assert!((590..=600).contains(&left), "{left}");
+    assert!((530..=660).contains(&left), "{left}");
 
     // What is read again comes from the cache, not from the row.
     let mut row = PgConnection::connect(&database).await.unwrap();
@@ -157,6 +158,122 @@ async fn a_slow_reader_does_not_put_back_what_changed_meanwhile() {
     let quick = cache.get(product.id).await.unwrap_err();
     cache.fill(quick, &product).await;
     assert_eq!(cache.get(product.id).await.ok(), Some(product));
+}
+
+fn change(id: Uuid, delta: i64, operation: &str) -> StockChange {
+    StockChange { product_id: id, delta, operation: Some(operation.into()), revoke: false }
+}
+
+#[tokio::test]
+async fn a_holder_whose_lock_ran_out_cannot_write_over_the_next_one() {
+    let (database, redis_url) = (database().await, redis_database().await);
+    let (service, redis) = (start(&database, &redis_url, &[]).await, connect(&redis_url));
+    let id = add(&service.http, "Lamp", 10).await;
+    let store = Store::new(PgPool::connect(&database).await.unwrap());
+    let (lock, soon) = (Lock::new(redis.clone()), Instant::now() + Duration::from_secs(1));
+    let now = OffsetDateTime::now_utc();
+
+    let paused = lock.acquire(id, soon).await;
+    store.update_stock(&change(id, -1, "first"), paused.token(), now).await.unwrap();
+    redis.run::<()>(cmd("DEL").arg(format!("lock:product:{id}"))).await.unwrap();
+    let next = lock.acquire(id, soon).await;
+    assert!(next.token() > paused.token(), "{next:?} {paused:?}");
+    // As long as nobody wrote with the later token, the earlier one harms nobody.
+    store.update_stock(&change(id, -1, "second"), paused.token(), now).await.unwrap();
+    store.update_stock(&change(id, -1, "third"), next.token(), now).await.unwrap();
+    let late = store.update_stock(&change(id, -1, "late"), paused.token(), now).await;
+    assert!(matches!(late, Err(StoreError::Outrun)), "{late:?}");
+    assert_eq!(stock(&service.http, id).await, 7);
+
+    // The refused change left no trace: it can be made in its own turn. And the row does without a lock.
+    lock.release(next).await;
+    let again = lock.acquire(id, soon).await;
+    store.update_stock(&change(id, -1, "late"), again.token(), now).await.unwrap();
+    let free = store.update_stock(&change(id, -1, "free"), None, now).await.unwrap();
+    assert_eq!(free.stock, 5);
+    let gone = store.update_stock(&change(id, -6, "too much"), again.token(), now).await;
+    assert!(matches!(gone, Err(StoreError::OutOfStock)), "{gone:?}");
+}
+
+#[tokio::test]
+async fn tokens_go_on_after_redis_has_lost_them() {
+    let server = RedisServer::start();
+    let (lock, id) = (Lock::new(connect(&server.url())), Uuid::new_v4());
+    let mut last = None;
+    for forgets in [false, false, true] {
+        if forgets {
+            server.stop();
+            server.resume();
+        }
+        eventually("there is a lock with a larger token", async || {
+            let held = lock.acquire(id, Instant::now() + Duration::from_secs(1)).await;
+            let token = held.token();
+            lock.release(held).await;
+            let larger = token > last;
+            last = last.max(token);
+            larger
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn products_kept_in_the_process_are_dropped_when_another_instance_changes_them() {
+    let (database, redis) = (database().await, redis_database().await);
+    let near = ["--near-cache", "1h"];
+    let (a, b) = (start(&database, &redis, &near).await, start(&database, &redis, &near).await);
+    let id = add(&a.http, "Lamp", 5).await;
+    let mut row = PgConnection::connect(&database).await.unwrap();
+    eventually("the process answers by itself", async || {
+        let before = stock(&a.http, id).await;
+        sqlx::query("UPDATE products SET stock = stock + 1 WHERE id = $1")
+            .bind(id)
+            .execute(&mut row)
+            .await
+            .unwrap();
+        connect(&redis).run::<()>(cmd("DEL").arg(format!("product:{id}"))).await.unwrap();
+        stock(&a.http, id).await == before
+    })
+    .await;
+    let patched = b.http.patch(&format!("/products/{id}/stock"), json!({"delta": 1})).await;
+    let now = patched.body["stock"].as_i64().unwrap();
+    eventually("the change is heard", async || stock(&a.http, id).await == now).await;
+}
+
+#[tokio::test]
+async fn products_are_found_by_the_beginnings_of_their_words_best_first() {
+    let (service, _) = fresh().await;
+    for (name, description) in [
+        ("Coffee grinder", "Steel burrs, hardly a sound."),
+        ("Tea kettle", "Not for coffee. O'Neill's choice, 1.5 l."),
+        ("Cup", "For tea & coffee | both"),
+    ] {
+        let body = json!({"name": name, "description": description, "price": 1, "currency": "EUR"});
+        assert_eq!(service.http.post("/products", body).await.status, StatusCode::CREATED);
+    }
+    for (query, expect) in [
+        ("coffee", &["Coffee grinder", "Cup", "Tea kettle"][..]),
+        ("cof%20te", &["Cup", "Tea kettle"]),
+        ("STEEL%20coffee", &["Coffee grinder"]),
+        ("o%27neill", &["Tea kettle"]),
+        ("1.5", &["Tea kettle"]),
+        ("ffee", &[]),
+        ("coffee%20%7C%20steel", &["Coffee grinder"]),
+        ("%7C", &["Cup"]),
+        ("%21%28", &[]),
+        ("%27%3B%20DROP%20TABLE%20products%3B--", &[]),
+        ("a%5C%27b", &[]),
+    ] {
+        let reply = service.http.get(&format!("/products?query={query}")).await;
+        assert_eq!(reply.status, StatusCode::OK, "{query} {reply:?}");
+        let names: Vec<_> =
+            reply.body["items"].as_array().unwrap().iter().map(|item| &item["name"]).collect();
+        let mut sorted = names.clone();
+        sorted.sort_by_key(|name| name.as_str());
+        assert_eq!(sorted, expect, "{query}");
+        assert!(names.is_empty() || query != "coffee" || names[0] == "Coffee grinder", "{names:?}");
+    }
+    assert_eq!(service.http.get("/products").await.body["total"], 3);
 }
 
 #[tokio::test]

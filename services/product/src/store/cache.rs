@@ -1,11 +1,12 @@
-//! Products kept near, in Redis under `product:<id>` for 10 minutes, dropped when they change.
+//! Products kept in Redis under `product:<id>` for about 10 minutes, dropped when they change. Not exactly: entries that
+//! were made together must not end together.
 //!
 //! Who misses leaves a lease in the entry's place and may fill it only while the lease is still there. A change
 //! drops entry and lease alike, so a reader that was slow cannot put back what it read before the change.
 
 use std::time::Duration;
 
-use redis::{Script, cmd};
+use redis::{Script, cmd, pipe};
 use shop_kit::{
     metrics::{CacheOutcome, Metrics},
     redis::Redis,
@@ -13,7 +14,7 @@ use shop_kit::{
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::domain::product::Product;
+use crate::{domain::product::Product, store::near};
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const LEASE: Duration = Duration::from_secs(5);
@@ -68,15 +69,18 @@ impl Cache {
         let Some(lease) = miss.lease else { return };
         let Ok(text) = serde_json::to_string(product) else { return };
         let mut fill = self.fill.prepare_invoke();
-        fill.key(key(product.id)).arg(lease).arg(text).arg(millis(LIFETIME));
+        fill.key(key(product.id)).arg(lease).arg(text).arg(millis(lifetime()));
         // Redis says itself when it is gone, and a cache that is not filled is only slower.
         self.redis.script::<Option<String>>(&fill).await.ok();
     }
 
-    /// Drops a product that changed.
+    /// Drops a product that changed, and tells the other instances.
     pub async fn drop(&self, id: Uuid) {
-        if let Err(error) = self.redis.run::<()>(cmd("DEL").arg(key(id))).await {
-            warn!(%error, %id, "a changed product may be seen as it was for 10 minutes");
+        let mut commands = pipe();
+        commands.cmd("DEL").arg(key(id)).ignore();
+        commands.cmd("PUBLISH").arg(near::CHANNEL).arg(id.to_string()).ignore();
+        if let Err(error) = self.redis.run_all::<()>(&commands).await {
+            warn!(%error, %id, "a changed product may be seen as it was for 11 minutes");
         }
     }
 }
@@ -85,6 +89,25 @@ fn key(id: Uuid) -> String {
     format!("product:{id}")
 }
 
+/// 10 minutes, up to a tenth more or less.
+fn lifetime() -> Duration {
+    let random = u32::from(Uuid::new_v4().as_bytes()[0]);
+    LIFETIME * 9 / 10 + LIFETIME / 5 * random / 255
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_spread_over_two_minutes() {
+        let all: Vec<_> = (0..200).map(|_| lifetime().as_secs()).collect();
+        assert!(all.iter().all(|seconds| (540..=660).contains(seconds)), "{all:?}");
+        let (first, last) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+        assert!(last - first > 60, "{first} to {last}");
+    }
 }
