@@ -54,6 +54,7 @@ pub async fn serve(
     let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour("payment", payment.clone())];
     let identity = ("ticket", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
     let stores = (Store::new(pool.clone()), Link::new(server)?);
     let tickets = Arc::new(tickets(&settings, &service, stores, payment, &publisher));

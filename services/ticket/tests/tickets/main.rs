@@ -8,3 +8,9 @@ mod purchase;
 mod queue;
 mod rush;
 mod sale;
+
+#[tokio::test]
+async fn the_api_is_described() {
+    let office = office::Office::open().await;
+    shop_kit::testing::documented(&office.ticket.http, &[include_str!("../../src/api/http.rs")]).await;
+}
