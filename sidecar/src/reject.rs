@@ -173,6 +173,8 @@ reasons! {
     ClientStalled => "client-stalled", REQUEST_TIMEOUT, DeadlineExceeded, "CS", false, "the answer was not taken in time";
     /// The client did not send its request in time.
     RequestTimeout => "request-timeout", REQUEST_TIMEOUT, DeadlineExceeded, "RT", false, "the request was not sent in time";
+    /// OPTIONS (200) or TRACE has used up its `Max-Forwards` and is answered here.
+    MaxForwards => "max-forwards", NOT_IMPLEMENTED, InvalidArgument, "MF", false, "the request may go no further";
     /// A fault was injected by policy.
     FaultInjected => "fault-injected", SERVICE_UNAVAILABLE, Unavailable, "FI", false, "fault injected";
     /// The application beside this proxy does not answer.

@@ -79,6 +79,83 @@ async fn trailers_pass_both_ways() {
     .await;
 }
 
+/// What no trailer may say.
+const FORBIDDEN: [&str; 8] = [
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "authorization",
+    "content-type",
+    "cache-control",
+    "if-match",
+    "x-weft-peer",
+];
+
+#[tokio::test]
+async fn fields_that_must_not_trail_are_dropped_both_ways() {
+    let lines = FORBIDDEN.map(|name| format!("{name}: 7777\r\n")).concat();
+    let request = format!(
+        "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+         5\r\nhello\r\n0\r\n{lines}x-sum: 1\r\n\r\n"
+    );
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+         2\r\nok\r\n0\r\n{lines}x-end: 2\r\n\r\n"
+    );
+    exchange(&request, Some(&answer), |side, answered, forwarded| {
+        assert!(forwarded.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n"), "{side:?}: {forwarded}");
+        assert!(answered.ends_with("\r\n0\r\nx-end: 2\r\n\r\n"), "{side:?}: {answered}");
+    })
+    .await;
+    // HTTP/2 has no framing to name, and its codec leaves the rest to whoever reads it.
+    let (site, app) = Site::recording().await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "a")];
+    let mut trailers = vec![("x-sum", "1")];
+    trailers
+        .extend(FORBIDDEN.iter().filter(|name| **name != "transfer-encoding").map(|name| (*name, "7777")));
+    for side in SIDES {
+        let mut frames = Frames::over(site.connect(side, true).await).await;
+        frames.headers(1, &head, false).await;
+        frames.data(1, b"hello", false).await;
+        frames.headers(1, &trailers, true).await;
+        assert_eq!(timeout(SOON, frames.ended(1)).await.unwrap(), Ended::Status(200), "{side:?}");
+        drop(frames);
+        let forwarded = app.take().await.concat();
+        assert!(forwarded.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n"), "{side:?}: {forwarded}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_go_no_further_is_answered_by_the_proxy() {
+    let (site, app) = Site::recording().await;
+    for side in SIDES {
+        for (method, status) in [("OPTIONS", 200), ("TRACE", 501)] {
+            let ask = async |field: &str| {
+                let mut stream = site.connect(side, false).await;
+                let request = format!("{method} /x HTTP/1.1\r\nhost: a\r\n{field}connection: close\r\n\r\n");
+                let answer = talk(&mut *stream, request.as_bytes()).await;
+                (answer, app.take().await.concat())
+            };
+            let (answer, forwarded) = ask("max-forwards: 0\r\n").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{side:?}, {method}: {answer}");
+            assert_eq!(forwarded, "", "{side:?}, {method}");
+            for (field, expect) in [
+                ("max-forwards: 1\r\n", "max-forwards: 0\r\n"),
+                ("max-forwards: 99999999999999999999999\r\n", "max-forwards: 18446744073709551614\r\n"),
+                ("max-forwards: many\r\n", "max-forwards: many\r\n"),
+                ("", ""),
+            ] {
+                let (_, forwarded) = ask(field).await;
+                assert!(forwarded.starts_with(method), "{side:?}, {method}: {forwarded}");
+                assert!(forwarded.contains(expect), "{side:?}, {method}: {expect:?} in {forwarded}");
+            }
+        }
+        let get = "GET /x HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\nconnection: close\r\n\r\n";
+        talk(&mut *site.connect(side, false).await, get.as_bytes()).await;
+        assert!(app.take().await.concat().contains("max-forwards: 0\r\n"), "{side:?}: it is not for GET");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_to_head_keeps_its_length_and_has_no_body() {
     let request = "HEAD /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";

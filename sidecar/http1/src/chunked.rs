@@ -3,7 +3,7 @@
 //! there. Pieces of data are cut out of what was read, not copied.
 
 use bytes::{Buf, Bytes};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Refusal;
 
@@ -183,32 +183,42 @@ impl Chunked {
     }
 }
 
-/// Whether a field may stand in trailers: not what frames, routes, authenticates, or says how to read the body (RFC 9110,
-/// section 6.5.1).
+/// Whether a field may stand in trailers: not what frames, routes, authenticates, asks for conditions, or says how to read
+/// and keep what came (RFC 9110, section 6.5.1).
 pub fn may_trail(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let never = [
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::COOKIE,
-        header::EXPECT,
-        header::HOST,
-        header::MAX_FORWARDS,
-        header::RANGE,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::WWW_AUTHENTICATE,
-    ];
-    let prefixes = ["proxy-", "if-", "x-forwarded-", "x-weft-"];
-    !never.contains(name) && text != "keep-alive" && !prefixes.iter().any(|prefix| text.starts_with(prefix))
+    const PREFIXES: [&str; 5] = ["proxy-", "if-", "x-forwarded-", "x-weft-", "access-control-"];
+    let name = name.as_str();
+    let never = matches!(
+        name,
+        "age"
+            | "authorization"
+            | "cache-control"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-location"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "date"
+            | "expect"
+            | "expires"
+            | "forwarded"
+            | "host"
+            | "keep-alive"
+            | "location"
+            | "max-forwards"
+            | "range"
+            | "retry-after"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "vary"
+            | "www-authenticate"
+    );
+    !never && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Writes the line before a chunk of this size.

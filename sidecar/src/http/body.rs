@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::headers::strip_trailers;
 use super::received::{BodyError, PolledFrame, Received};
 use super::replay::Replay;
 use crate::policy::fallback::Recording;
@@ -141,6 +142,14 @@ impl http_body::Body for Body {
         // The other end of an HTTP/2 connection gives up after 100 empty frames, so none is passed on.
         while !this.inner.is_end_stream() && is_empty(frame.as_ref()) {
             frame = ready!(this.inner.poll_frame(cx));
+        }
+        if let Some(Ok(passing)) = &mut frame
+            && let Some(trailers) = passing.trailers_mut()
+        {
+            strip_trailers(trailers);
+            if trailers.is_empty() {
+                frame = None;
+            }
         }
         if let Some(Ok(piece)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
             this.record(piece.map(|piece| &piece[..]).unwrap_or_default());

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap};
+use http::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap, MAX_FORWARDS};
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{HeaderName, HeaderValue, Method, Version, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
 use weft_api::names::HEADER_REQUEST_ID;
 
@@ -55,6 +55,9 @@ pub fn enter(
         refused.get_or_insert(reject);
         NormalPath::parse("/").expect("the root is a normal path")
     });
+    if let Err(reject) = count_forwards(parts) {
+        refused.get_or_insert(reject);
+    }
     let upgrade = strip_request(&mut parts.headers);
     if direction == Direction::Gateway {
         from_outside(conn, parts);
@@ -197,6 +200,28 @@ fn target(parts: &mut request::Parts) -> Result<NormalPath, Reject> {
         parts.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
     Ok(path)
+}
+
+/// One hop less for OPTIONS and TRACE that say how many they may take; with none left it is this proxy that answers: a
+/// plain 200 to OPTIONS, and no echo of its own head to TRACE (RFC 9110, sections 7.6.2 and 9.3.8).
+fn count_forwards(parts: &mut request::Parts) -> Result<(), Reject> {
+    if !matches!(parts.method, Method::OPTIONS | Method::TRACE) {
+        return Ok(());
+    }
+    let Some(left) = parts.headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()) else {
+        return Ok(());
+    };
+    if left.is_empty() || !left.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Ok(());
+    }
+    // More than can be counted is more hops than there are.
+    let Some(less) = left.parse().unwrap_or(u64::MAX).checked_sub(1) else {
+        let reject = Reject::new(Reason::MaxForwards);
+        let answers = parts.method == Method::OPTIONS;
+        return Err(if answers { reject.with_status(StatusCode::OK) } else { reject });
+    };
+    parts.headers.insert(MAX_FORWARDS, HeaderValue::from(less));
+    Ok(())
 }
 
 /// Nobody outside may speak for the mesh; what a gateway knows about the client it says itself, in `x-forwarded-*`. So a

@@ -5,6 +5,7 @@ use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
 };
 use http::header::{TRANSFER_ENCODING, UPGRADE};
+use weft_http1::chunked::may_trail;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -25,6 +26,15 @@ pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
 pub fn strip_answer(headers: &mut HeaderMap) -> Option<HeaderValue> {
     headers.remove(PROXY_AUTHENTICATE);
     strip(headers)
+}
+
+/// Takes out of trailers what must not stand in them (RFC 9110, section 6.5.1), whatever they came by: whoever joins them
+/// with the head, as the RFC allows, would be told by a body how to route, whom to believe, or where the body ends.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    let never: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in never {
+        trailers.remove(name);
+    }
 }
 
 /// Asks the next hop to switch to this protocol, or tells the hop before that it has been done.
@@ -100,6 +110,32 @@ mod tests {
         check(&[("te", "gzip, trailers")], &[], None);
         check(&[("te", "trailers"), ("te", "gzip")], &[], None);
         check(&[("proxy-connection", "x"), ("transfer-encoding", "chunked")], &[], None);
+    }
+
+    #[test]
+    fn trailers_keep_only_what_may_stand_in_them() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "x-sum",
+            "content-length",
+            "transfer-encoding",
+            "host",
+            "authorization",
+            "set-cookie",
+            "content-type",
+            "cache-control",
+            "if-match",
+            "x-weft-reason",
+            "grpc-status",
+            "etag",
+            "server-timing",
+        ] {
+            trailers.append(name, HeaderValue::from_static("1"));
+        }
+        strip_trailers(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["etag", "grpc-status", "server-timing", "x-sum"]);
     }
 
     #[test]
