@@ -47,6 +47,8 @@ pub struct Answer<IO, B> {
 pub struct SendError<B> {
     /// The request's body, where nothing of the request was written and nothing of the body taken.
     pub unsent: Option<B>,
+    /// Whether nothing of the request was written, so that the server cannot have processed it.
+    pub unwritten: bool,
     /// Whether not one byte of an answer came.
     pub silent: bool,
     /// What happened.
@@ -226,9 +228,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn failed<B>(&self, sending: Sending<B>, error: Error) -> SendError<B> {
-        let nothing = self.wire.borrow().output.written() == sending.written;
-        let unsent = (nothing && !sending.encoder.has_taken()).then_some(sending.body);
-        SendError { unsent, silent: sending.silent, error }
+        let unwritten = self.wire.borrow().output.written() == sending.written;
+        let unsent = (unwritten && !sending.encoder.has_taken()).then_some(sending.body);
+        SendError { unsent, unwritten, silent: sending.silent, error }
     }
 }
 

@@ -1,8 +1,9 @@
 //! A request on its way out: its head, kept so that it can be sent again, and its body in one of three states. Brings it
 //! into the form the next hop speaks and sends it on one connection.
 //!
-//! The keep-alive race: a pooled HTTP/1.1 connection may turn out to have been closed by the other end while the request
-//! was under way. Where nothing of the request was written it is sent again on a new connection, whatever it is. Where
+//! The keep-alive race: a pooled connection may turn out to have been closed by the other end while the request was under
+//! way. Where nothing of the request was written, or the other end says that it did not process it, it is sent again on a
+//! new connection, whatever it is, if its body is still there; a small one of known length is kept for that. Where
 //! something may have been written it is sent again only if its method is idempotent (RFC 9110, section 9.2.2) and its
 //! body empty or still whole; a POST is not.
 
@@ -20,7 +21,7 @@ use super::pool::{Connection, SendError, SendFailure};
 use crate::http::body::Body;
 use crate::http::early::Early;
 use crate::http::received::Received;
-use crate::http::replay::Keeper;
+use crate::http::replay::{self, Keeper};
 use crate::http::upgrade::Inward;
 use crate::net::worker::Worker;
 use crate::policy::outcome::Outcome;
@@ -66,10 +67,12 @@ pub struct Failure {
 }
 
 impl Outgoing {
-    /// Takes a request that has entered; keeps its body where `keep` says that it may be sent again.
+    /// Takes a request that has entered; keeps its body where `keep` says that it may be sent again, and one that is small
+    /// for the connection that turns out to be closed.
     pub fn new(request: Inward, body: Received, keep: bool) -> Self {
         let Inward { parts, upgrade, early, .. } = request;
-        let body = match (body.is_end_stream(), keep) {
+        let small = body.size_hint().exact().is_some_and(|size| size <= replay::LIMIT as u64);
+        let body = match (body.is_end_stream(), keep || small) {
             (true, _) => Source::Empty,
             (false, true) => Source::Kept(Keeper::new(body)),
             (false, false) => Source::Once(body),

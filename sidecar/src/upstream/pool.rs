@@ -147,8 +147,9 @@ impl From<TrySendError<Request<Body>>> for SendError {
 
 impl From<client::SendError<Body>> for SendError {
     fn from(error: client::SendError<Body>) -> Self {
-        let client::SendError { unsent, silent, error } = error;
+        let client::SendError { unsent, unwritten, silent, error } = error;
         let failure = match &error {
+            Error::Closed | Error::Io(_) if unwritten && silent => SendFailure::Unprocessed,
             Error::Closed | Error::Io(_) if silent => SendFailure::Closed,
             Error::Closed | Error::Io(_) | Error::Over => SendFailure::Broken,
             Error::Refused(_) => SendFailure::Protocol,

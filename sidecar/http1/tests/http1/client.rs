@@ -143,12 +143,19 @@ async fn a_silent_end_is_told_so_that_the_request_may_be_sent_again() {
     let (mut connection, far) = after("", true).await;
     assert!(!connection.is_open(), "it is seen before anything is sent");
     let error = send(&mut connection, &Method::GET, Empty::new()).await.unwrap_err();
-    assert!(error.silent && error.unsent.is_none(), "{error:?}");
+    assert!(error.silent && !error.unwritten && error.unsent.is_none(), "{error:?}");
     drop(far);
     let (mut connection, far) = after("", false).await;
     drop(far);
     let error = send(&mut connection, &Method::GET, Empty::new()).await.unwrap_err();
-    assert!(error.silent && error.unsent.is_some(), "{error:?}");
+    assert!(error.silent && error.unwritten && error.unsent.is_some(), "{error:?}");
+    let (mut connection, far) = after("", false).await;
+    drop(far);
+    let error = send(&mut connection, &Method::POST, Full::new(Bytes::from("body"))).await.unwrap_err();
+    assert!(
+        error.silent && error.unwritten && error.unsent.is_none(),
+        "the body was taken, not sent: {error:?}"
+    );
     let (mut connection, _far) = after("H", true).await;
     let error = send(&mut connection, &Method::GET, Empty::new()).await.unwrap_err();
     assert!(!error.silent, "{error:?}");
