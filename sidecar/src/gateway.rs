@@ -17,7 +17,7 @@ use weft_api::names::ALPN_H2;
 
 use crate::config::snapshot::{GatewayListener, Snapshot};
 use crate::cx::ConnCx;
-use crate::http::serve::{self, Http};
+use crate::http::serve::{self, Accepted, Http};
 use crate::net::buffered::Buffered;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
@@ -48,7 +48,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, lis
     };
     let conn = Arc::new(ConnCx { peer, identity: None, port: address.port(), tls: secure });
     let handler = |request| http::handle(Rc::clone(worker), Arc::clone(&conn), address, request);
-    serve::serve(worker, Direction::Gateway, stream, speaks, handler).await;
+    let accepted = Accepted { direction: Direction::Gateway, conn: Arc::clone(&conn) };
+    serve::serve(worker, accepted, stream, speaks, handler).await;
 }
 
 /// The address this listener is to be bound to.

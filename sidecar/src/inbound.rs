@@ -18,7 +18,7 @@ use weft_api::v1::{MtlsMode, Protocol};
 use crate::config::snapshot::{InboundConfig, InboundPort};
 use crate::cx::ConnCx;
 use crate::http::carried;
-use crate::http::serve::{self, Http};
+use crate::http::serve::{self, Accepted, Http};
 use crate::net::redirect::original_destination;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
@@ -162,7 +162,8 @@ async fn serve_peer(worker: &Rc<Worker>, stream: Stream, inside: Option<Inside>,
     let Some(speaks) = http else { return };
     let peer = Rc::new(peer);
     let handler = |request| http::handle(Rc::clone(worker), Rc::clone(&peer), request);
-    serve::serve(worker, Direction::Inbound, stream, speaks, handler).await;
+    let accepted = Accepted { direction: Direction::Inbound, conn: Arc::clone(&peer.conn) };
+    serve::serve(worker, accepted, stream, speaks, handler).await;
 }
 
 /// Serves what another proxy sends over one connection.

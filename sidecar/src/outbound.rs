@@ -19,7 +19,7 @@ use weft_api::v1::Protocol;
 
 use crate::config::snapshot::OutboundListener;
 use crate::cx::ConnCx;
-use crate::http::serve;
+use crate::http::serve::{self, Accepted};
 use crate::net::redirect::original_destination;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
@@ -68,7 +68,8 @@ async fn serve_to(worker: &Rc<Worker>, stream: TcpStream, conn: ConnCx, way: Way
     let stream = Stream::Plain(stream);
     let way = Rc::new(way);
     let handler = |request| http::handle(Rc::clone(worker), Arc::clone(&conn), Rc::clone(&way), request);
-    serve::serve(worker, Direction::Outbound, stream, speaks, handler).await;
+    let accepted = Accepted { direction: Direction::Outbound, conn: Arc::clone(&conn) };
+    serve::serve(worker, accepted, stream, speaks, handler).await;
 }
 
 /// Whether what has come already begins a TLS handshake.

@@ -129,6 +129,11 @@ pub struct Settings {
     #[arg(long, env = "WEFT_CLIENT_BODY_TIMEOUT", default_value = "1m", value_parser = duration)]
     pub client_body_timeout: Duration,
 
+    /// How long a client may let a body without length stand still that it sends over HTTP/2, where that may be a stream;
+    /// gRPC's may for as long as they like. 0s: so may all.
+    #[arg(long, env = "WEFT_CLIENT_STREAM_TIMEOUT", default_value = "5m", value_parser = duration)]
+    pub client_stream_timeout: Duration,
+
     /// How long an accepted connection may stay without a request or a byte.
     #[arg(long, env = "WEFT_CLIENT_IDLE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub client_idle_timeout: Duration,

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -124,6 +124,21 @@ pub struct Connection {
     pub ended: SystemTime,
 }
 
+/// What came instead of a request and was refused by a codec.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// The path a request would have taken.
+    pub direction: Direction,
+    /// Where it came from.
+    pub conn: &'a Arc<ConnCx>,
+    /// What was spoken.
+    pub version: Version,
+    /// What it was answered with; none, where its connection was cut.
+    pub status: Option<StatusCode>,
+    /// Why.
+    pub reject: Reject,
+}
+
 /// The hot path's end of all telemetry; shared by all threads.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -198,6 +213,17 @@ impl Telemetry {
     pub fn attempted(&self, attempt: Attempt) {
         if self.spans.wants(&attempt.trace) {
             self.spans.send(export::Finished::Attempt(Box::new(attempt)));
+        }
+    }
+
+    /// Counts and logs what was no request.
+    pub fn refused(&self, refused: Refused<'_>) {
+        let Refused { direction, conn, version, status, reject } = refused;
+        self.metrics.rejected(direction, reject.reason);
+        if self.log.wants_connection(true) {
+            let conn = Arc::clone(conn);
+            let head = access_log::Head { direction, conn, version, status, reject, ended: clock::now() };
+            self.log.send(access_log::Entry::Head(Box::new(head)));
         }
     }
 

@@ -137,6 +137,45 @@ async fn a_body_over_http_2_that_drips_is_refused_alone() {
 }
 
 #[tokio::test]
+async fn a_stream_over_http_2_that_stands_still_is_refused_alone() {
+    let (process, _app) = gateway(&["--client-stream-timeout=1s"]).await;
+    let mut frames = Frames::over(process.connect().await).await;
+    let post = [&[(":method", "POST")][..], &GET[1..]].concat();
+    let grpc = [&post[..], &[("content-type", "application/grpc")]].concat();
+    frames.headers(1, &grpc, false).await;
+    frames.headers(3, &post, false).await;
+    for _ in 0..4 {
+        // Slow, but it goes on: longer than it may stand still.
+        frames.data(3, b"x", false).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(timeout(SOON, frames.ended(3)).await.unwrap(), Ended::Status(408));
+    process.logged(&["\"status\":408", "request-timeout", "http/2"]).await;
+    frames.headers(5, GET, true).await;
+    assert_eq!(timeout(SOON, frames.ended(5)).await.unwrap(), Ended::Status(200), "the connection goes on");
+    // One of gRPC may wait; nothing has come for it while the other was given up.
+    frames.data(1, b"", true).await;
+    assert_eq!(timeout(SOON, frames.ended(1)).await.unwrap(), Ended::Status(200));
+}
+
+#[tokio::test]
+async fn heads_that_are_no_requests_are_logged() {
+    let (process, _app) = gateway(&["--max-header-bytes=8000"]).await;
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(9000));
+    for (bytes, pieces) in [
+        (large.as_str(), ["\"status\":431", "headers-too-large", "\"direction\":\"gateway\""]),
+        ("GET / HTTP/1.1\nhost: a\n\n", ["\"status\":400", "bad-request", "a line ends without CR"]),
+        // A DATA frame where SETTINGS must be first.
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x01\0\0\0\0\0\x01x", ["bad-request", "http/2", "detail"]),
+    ] {
+        let mut stream = TcpStream::connect(process.http()).await.unwrap();
+        drop(stream.write_all(bytes.as_bytes()).await);
+        until_closed(&mut stream).await;
+        process.logged(&pieces).await;
+    }
+}
+
+#[tokio::test]
 async fn a_listener_has_no_more_connections_than_it_may() {
     let (process, _app) = gateway(&["--max-connections=100"]).await;
     let mut all = Vec::new();

@@ -23,7 +23,7 @@ pub(crate) struct Process {
     pid: u32,
     edge: rustls::pki_types::CertificateDer<'static>,
     children: Vec<Child>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Process {
@@ -65,7 +65,7 @@ impl Process {
         proxy.args(settings).arg("gateway").env("WEFT_TOKEN", TOKEN);
         let children = vec![spawn(&mut operator, "operator.log"), spawn(&mut proxy, "proxy.log")];
         let pid = children[1].id();
-        let process = Self { at, pid, edge, children, _folder: folder };
+        let process = Self { at, pid, edge, children, folder };
         eventually("the gateway serves", async || {
             let get = http::Request::get("/").body(bytes::Bytes::new()).unwrap();
             try_send(process.http(), get).await.is_ok_and(|answer| answer.status == 200).then_some(())
@@ -94,6 +94,15 @@ impl Process {
     /// One request over TLS, and its status line.
     pub(crate) async fn get_tls(&self) -> std::io::Result<String> {
         site::get_tls(self.connect_tls().await, &self.edge).await
+    }
+
+    /// Waits until the gateway has logged a line with all of these in it.
+    pub(crate) async fn logged(&self, pieces: &[&str]) {
+        eventually(&format!("a line with {pieces:?} is logged"), async || {
+            let log = fs::read_to_string(self.folder.path().join("proxy.log")).unwrap();
+            log.lines().any(|line| pieces.iter().all(|piece| line.contains(piece))).then_some(())
+        })
+        .await;
     }
 
     /// Resident memory, in MiB.

@@ -291,6 +291,7 @@ fn client_ip(direction: Direction, conn: &ConnCx, headers: &HeaderMap) -> IpAddr
     last.and_then(|chain| chain.rsplit(',').next()).and_then(|hop| hop.trim().parse().ok()).unwrap_or(peer)
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether this is a request of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -26,13 +26,14 @@ use weft_http1::Order;
 
 use super::body::Body;
 use super::received::{OnSwitch, PolledFrame, Received};
-use super::serve::limited;
+use super::serve::{Accepted, limited};
 use super::upgrade::Inward;
 use crate::drain::Tasks;
 use crate::net::flood::Guarded;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
-use crate::reject::Reason;
+use crate::operator::causes;
+use crate::reject::{Reason, Reject};
 use crate::settings::ClientLimits;
 use crate::telemetry::Direction;
 
@@ -45,7 +46,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// Serves a connection with this handler.
 pub async fn serve<H, F>(
     worker: &Rc<Worker>,
-    direction: Direction,
+    accepted: &Accepted,
     stream: Stream,
     handler: H,
 ) -> hyper::Result<()>
@@ -56,7 +57,7 @@ where
     let registered = worker.connections.register(false);
     let limits = &worker.shared.settings.limits;
     let flooded = Rc::new(Cell::new(false));
-    let streams = Streams::new(worker, direction);
+    let streams = Streams::new(worker, accepted.direction);
     let service = service_fn(|request: Request<Incoming>| {
         // On the heap: hyper and the runtime would move all of it, several times.
         let answer = Box::pin(handler(limited(&worker.shared.settings, take(request))));
@@ -82,8 +83,10 @@ where
         connection.as_mut().poll(cx)
     })
     .await;
-    if let Some(reason) = ended.as_ref().err().and_then(|error| judged(error, flooded.get())) {
-        worker.shared.telemetry.metrics.rejected(direction, reason);
+    if let Err(error) = &ended
+        && let Some(reason) = judged(error, flooded.get())
+    {
+        accepted.refused(worker, Version::HTTP_2, None, Reject::new(reason).because(causes(error)));
     }
     ended
 }

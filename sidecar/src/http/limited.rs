@@ -29,6 +29,12 @@ impl Pace {
         let least = u128::from(settings.limits.min_body_rate) * window.as_millis() / 1000;
         Self { window, least: u64::try_from(least).unwrap_or(u64::MAX).clamp(1, length.max(1)) }
     }
+
+    /// The pace for a body of unknown length, which may be a stream: it must only not stand still for long.
+    pub fn of_stream(settings: &Settings) -> Option<Self> {
+        let window = settings.client_stream_timeout;
+        (!window.is_zero()).then_some(Self { window, least: 1 })
+    }
 }
 
 /// A body within limits.

@@ -3,10 +3,11 @@
 
 use std::future::{Future, ready};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -18,17 +19,18 @@ use weft_http1::server::Incoming;
 use super::answer::{Asker, refuse};
 use super::body::Body;
 use super::early::Early;
-use super::enter::Refused;
+use super::enter::{Refused, is_grpc};
 use super::h2;
 use super::limited::{Limited, Pace};
 use super::received::{OnSwitch, Received};
 use super::upgrade::Inward;
+use crate::cx::ConnCx;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
 use crate::operator::causes;
 use crate::reject::{Reason, Reject};
 use crate::settings::{ClientLimits, Settings};
-use crate::telemetry::Direction;
+use crate::telemetry::{self, Direction};
 
 /// Bytes of a head, names and values; more is refused with 431.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -55,16 +57,26 @@ pub enum Http {
     Two,
 }
 
+/// A connection that is served.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The path of its requests.
+    pub direction: Direction,
+    /// Where it came from.
+    pub conn: Arc<ConnCx>,
+}
+
 /// Serves a connection with this handler.
-pub async fn serve<H, F>(worker: &Rc<Worker>, direction: Direction, stream: Stream, http: Http, handler: H)
+pub async fn serve<H, F>(worker: &Rc<Worker>, accepted: Accepted, stream: Stream, http: Http, handler: H)
 where
     H: Fn((Inward, Received)) -> F,
     F: Future<Output = Response<Body>> + 'static,
 {
+    let direction = accepted.direction;
     let ended = match http {
         // On the heap, once per connection: raw ones, which share their task's shape with these, need not be as large.
-        Http::One => Box::pin(one(worker, direction, stream, handler)).await.map_err(|error| causes(&error)),
-        Http::Two => h2::serve(worker, direction, stream, handler).await.map_err(|error| causes(&error)),
+        Http::One => Box::pin(one(worker, &accepted, stream, handler)).await.map_err(|error| causes(&error)),
+        Http::Two => h2::serve(worker, &accepted, stream, handler).await.map_err(|error| causes(&error)),
     };
     if let Err(error) = ended {
         debug!(error, direction = direction.label(), "connection ended");
@@ -73,7 +85,7 @@ where
 
 async fn one<H, F>(
     worker: &Rc<Worker>,
-    direction: Direction,
+    accepted: &Accepted,
     stream: Stream,
     handler: H,
 ) -> Result<(), weft_http1::Error>
@@ -82,19 +94,34 @@ where
     F: Future<Output = Response<Body>>,
 {
     let registered = worker.connections.register(true);
-    let metrics = &worker.shared.telemetry.metrics;
     let config = config(&worker.shared.settings.limits);
     weft_http1::server::serve(stream, &config, registered.control(), |incoming| match incoming {
         Ok(incoming) => Either::Left(handler(limited(&worker.shared.settings, enter(incoming)))),
         Err(refusal) => {
             let reject = refused(refusal);
-            debug!(%refusal, direction = direction.label(), "refused");
-            metrics.rejected(direction, reject.reason);
+            debug!(%refusal, direction = accepted.direction.label(), "refused");
             let asker = Asker { id: "", grpc: false, version: Version::HTTP_11 };
-            Either::Right(ready(refuse(&reject, asker)))
+            let answer = refuse(&reject, asker);
+            accepted.refused(worker, Version::HTTP_11, Some(answer.status()), reject);
+            Either::Right(ready(answer))
         }
     })
     .await
+}
+
+impl Accepted {
+    /// Counts and logs what was no request.
+    pub(super) fn refused(
+        &self,
+        worker: &Worker,
+        version: Version,
+        status: Option<StatusCode>,
+        reject: Reject,
+    ) {
+        let Self { direction, ref conn } = *self;
+        let refused = telemetry::Refused { direction, conn, version, status, reject };
+        worker.shared.telemetry.refused(refused);
+    }
 }
 
 /// Takes a request over from the codec.
@@ -116,10 +143,11 @@ fn config(limits: &ClientLimits) -> weft_http1::Config {
 }
 
 /// Holds a request's body to the limits that clients have. One whose length is known to be too much is refused before
-/// anything of it is read; one of unknown length may be a stream, which may be slow.
+/// anything of it is read; one of unknown length may be a stream, which may be slow. That it does not stand still the
+/// codec of HTTP/1.1 sees to.
 pub fn limited(settings: &Settings, (mut request, body): (Inward, Received)) -> (Inward, Received) {
     let ClientLimits { max_body_bytes, min_body_rate, .. } = settings.limits;
-    if body.is_end_stream() || (max_body_bytes == 0 && min_body_rate == 0) {
+    if body.is_end_stream() {
         return (request, body);
     }
     let most = if max_body_bytes == 0 { u64::MAX } else { max_body_bytes };
@@ -127,7 +155,11 @@ pub fn limited(settings: &Settings, (mut request, body): (Inward, Received)) -> 
     if length.is_some_and(|length| length > most) {
         request.parts.extensions.insert(Refused(Reason::BodyTooLarge));
     }
-    let pace = length.filter(|_| min_body_rate > 0).map(|length| Pace::new(settings, length));
+    let pace = match length {
+        Some(length) => (min_body_rate > 0).then(|| Pace::new(settings, length)),
+        None if request.parts.version != Version::HTTP_2 || is_grpc(&request.parts.headers) => None,
+        None => Pace::of_stream(settings),
+    };
     if pace.is_none() && max_body_bytes == 0 {
         return (request, body);
     }
@@ -141,7 +173,7 @@ fn refused(refusal: Refusal) -> Reject {
         Refusal::LineTooLong | Refusal::HeadTooLarge | Refusal::TooManyHeaders => Reason::HeadersTooLarge,
         Refusal::TimedOut => Reason::RequestTimeout,
     };
-    Reject::new(reason).with_status(refusal.status())
+    Reject::new(reason).with_status(refusal.status()).because(refusal.to_string())
 }
 
 /// As [`sniff`], but given up when nothing comes for long, or not soon enough once shutdown has begun.

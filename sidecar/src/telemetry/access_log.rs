@@ -7,8 +7,10 @@ mod line;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::{StatusCode, Version};
 use prometheus::IntCounter;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -16,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use weft_api::v1;
 
-use crate::telemetry::{Answer, Connection, Request};
+use crate::cx::ConnCx;
+use crate::reject::Reject;
+use crate::telemetry::{Answer, Connection, Direction, Request};
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
@@ -53,6 +57,19 @@ pub enum Entry {
     Request(Arc<Request>),
     /// A raw connection.
     Connection(Box<Connection>),
+    /// What was no request.
+    Head(Box<Head>),
+}
+
+/// What a codec refused before there was a request.
+#[derive(Debug)]
+pub struct Head {
+    pub(super) direction: Direction,
+    pub(super) conn: Arc<ConnCx>,
+    pub(super) version: Version,
+    pub(super) status: Option<StatusCode>,
+    pub(super) reject: Reject,
+    pub(super) ended: SystemTime,
 }
 
 /// The hot path's end.

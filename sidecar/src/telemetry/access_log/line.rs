@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::reject::Reject;
-use crate::telemetry::access_log::Entry;
+use crate::telemetry::access_log::{Entry, Head};
 use crate::telemetry::{Connection, Request, clock};
 
 /// Longest path that is logged whole.
@@ -73,6 +73,7 @@ pub(super) fn write(text: &mut Vec<u8>, entry: &Entry) {
     let line = match entry {
         Entry::Request(request) => of_request(request),
         Entry::Connection(connection) => of_connection(connection),
+        Entry::Head(head) => of_head(head),
     };
     serde_json::to_writer(&mut *text, &line).expect("a flat struct of texts and numbers, written to memory");
     text.push(b'\n');
@@ -122,6 +123,19 @@ fn of_connection(connection: &Connection) -> Line<'_> {
         ..Line::default()
     };
     with_refusal(line, connection.reject.as_ref())
+}
+
+fn of_head(head: &Head) -> Line<'_> {
+    let line = Line {
+        time: clock::rfc3339(head.ended),
+        direction: head.direction.label(),
+        protocol: Some(protocol(head.version, false)),
+        status: head.status.map(|status| status.as_u16()),
+        peer: head.conn.peer.to_string(),
+        peer_identity: head.conn.identity.as_deref().map(weft_api::spiffe::SpiffeId::as_str),
+        ..Line::default()
+    };
+    with_refusal(line, Some(&head.reject))
 }
 
 fn with_refusal<'a>(line: Line<'a>, reject: Option<&'a Reject>) -> Line<'a> {

@@ -119,6 +119,26 @@ fn a_raw_connection_tells_its_bytes() {
 }
 
 #[test]
+fn a_refused_head_tells_who_sent_it_and_why() {
+    let head = Head {
+        direction: Direction::Gateway,
+        conn: Arc::new(ConnCx { identity: None, ..connection() }),
+        version: Version::HTTP_11,
+        status: Some(StatusCode::BAD_REQUEST),
+        reject: Reject::new(Reason::BadRequest).because("a line ends without CR"),
+        ended: UNIX_EPOCH,
+    };
+    assert_eq!(
+        line_of(&Entry::Head(Box::new(head))),
+        json!({
+            "time": "1970-01-01T00:00:00.000Z", "direction": "gateway", "protocol": "http/1.1", "status": 400,
+            "duration_ms": 0.0, "peer": "10.0.0.7:40000", "reason": "bad-request", "flags": "BR",
+            "detail": "a line ends without CR",
+        })
+    );
+}
+
+#[test]
 fn the_mode_decides_what_is_logged() {
     let (log, _outlet) = queue(IntCounter::new("dropped", "dropped").unwrap());
     let ok = answer(StatusCode::OK, None);
