@@ -8,6 +8,7 @@ mod hedge;
 pub mod http;
 mod mirror;
 pub mod routes;
+mod span;
 pub mod tcp;
 
 use std::net::SocketAddr;

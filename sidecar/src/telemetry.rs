@@ -89,9 +89,11 @@ pub struct Attempt {
     pub destination: Arc<str>,
     /// Endpoint that was tried.
     pub endpoint: Option<SocketAddr>,
+    /// Which attempt of its request it is, from 1.
+    pub number: usize,
     /// Its answer; none when there was none.
     pub status: Option<StatusCode>,
-    /// Why there was none.
+    /// Why there was none; neither, where another attempt was faster.
     pub reject: Option<Reject>,
     /// How long it took.
     pub duration: Duration,

@@ -2,26 +2,16 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
+#[path = "support/collector.rs"]
+mod collector;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Version};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
 use weft_sidecar::config::snapshot::{ProxyConfig, Snapshot};
 use weft_sidecar::cx::{ConnCx, RequestCx};
 use weft_sidecar::drain::Tasks;
@@ -29,48 +19,7 @@ use weft_sidecar::policy::path::NormalPath;
 use weft_sidecar::reject::{Reason, Reject};
 use weft_sidecar::telemetry::{Answer, Attempt, Direction, Telemetry, clock};
 
-const DEADLINE: Duration = Duration::from_secs(10);
-
-struct Collector {
-    endpoint: String,
-    batches: mpsc::Receiver<ExportTraceServiceRequest>,
-    _server: JoinSet<()>,
-}
-
-struct Service(mpsc::Sender<ExportTraceServiceRequest>);
-
-#[tonic::async_trait]
-impl TraceService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.send(request.into_inner()).await.unwrap();
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, batches) = mpsc::channel(8);
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            let service = TraceServiceServer::new(Service(sender));
-            let server = tonic::transport::Server::builder().add_service(service);
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-        });
-        Self { endpoint, batches, _server: server }
-    }
-
-    async fn batch(&mut self) -> (Vec<KeyValue>, Vec<Span>) {
-        let batch = timeout(DEADLINE, self.batches.recv()).await.expect("no spans came").unwrap();
-        let of_resource = batch.resource_spans.into_iter().next().unwrap();
-        let spans = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
-        (of_resource.resource.unwrap().attributes, spans)
-    }
-}
+use collector::{Collector, DEADLINE, text};
 
 struct Proxy {
     telemetry: Arc<Telemetry>,
@@ -128,15 +77,6 @@ fn finish(telemetry: &Telemetry, direction: Direction, cx: RequestCx, reject: Op
     telemetry.finished(direction, &peer, cx, answer);
 }
 
-fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
-    let value = attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?;
-    match value.value.as_ref()? {
-        Value::StringValue(text) => Some(text.clone()),
-        Value::IntValue(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 #[tokio::test]
 async fn a_request_and_its_attempt_reach_the_collector_as_one_trace() {
     let mut collector = Collector::start().await;
@@ -147,6 +87,7 @@ async fn a_request_and_its_attempt_reach_the_collector_as_one_trace() {
         trace: trace.child(),
         destination: "shop/product:http".into(),
         endpoint: cx.endpoint,
+        number: 1,
         status: None,
         reject: Some(Reject::new(Reason::ConnectFailed)),
         duration: Duration::from_millis(3),
@@ -164,6 +105,9 @@ async fn a_request_and_its_attempt_reach_the_collector_as_one_trace() {
     assert!(request.parent_span_id.iter().all(|byte| *byte == 0));
     assert_eq!((request.name.as_str(), request.kind), ("POST shop/order/0", SpanKind::Client as i32));
     assert_eq!(request.end_time_unix_nano - request.start_time_unix_nano, 20_000_000);
+    let value = |key: &str| text(&attempt.attributes, key).unwrap_or_default();
+    assert_eq!((value("weft.attempt"), value("weft.outcome")), ("1".into(), "failed".into()));
+    assert_eq!(value("weft.reason"), "connect-failed");
     let value = |key: &str| text(&request.attributes, key).unwrap_or_default();
     assert_eq!((value("weft.reason"), value("weft.policy")), ("circuit-open".into(), "breaker".into()));
     assert_eq!((value("http.response.status_code"), value("url.path")), ("503".into(), "/orders".into()));

@@ -15,6 +15,7 @@ use weft_api::v1::Protocol;
 use super::hedge::race;
 use super::mirror;
 use super::routes::Routed;
+use super::span::{self, Span};
 use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
@@ -54,6 +55,7 @@ pub(super) struct Try {
     pub(super) picked: Picked,
     pub(super) permit: Option<Permit>,
     pub(super) since: Instant,
+    pub(super) span: Option<Span>,
 }
 
 /// What sending a request gave.
@@ -168,6 +170,7 @@ impl Run<'_> {
                 let endpoint = this.picked.endpoint();
                 let speaks = speaks(self.destination.protocol, endpoint, self.cx, &self.outgoing);
                 deadline::tell(self.outgoing.headers_mut(), until, this.since);
+                Span::tell(this.span, self.outgoing.headers_mut());
                 let target = target(self.destination, endpoint);
                 let sent = timeout_at(until, self.outgoing.send(self.worker, target, speaks)).await;
                 // Connecting is paid once and says nothing about how fast the next request is answered.
@@ -190,7 +193,8 @@ impl Run<'_> {
         match self.pick(now) {
             Ok(picked) => {
                 self.tried.push(picked.index());
-                Ok(Try { picked, permit, since: now })
+                let span = Span::begin(self.worker, self.cx, self.tried.len(), now);
+                Ok(Try { picked, permit, since: now, span })
             }
             Err(reject) => {
                 // Whoever has no instance is as far away as one that cannot be reached.
@@ -201,7 +205,8 @@ impl Run<'_> {
     }
 
     fn end(&mut self, this: Try, sent: Sent) -> Ended {
-        let Try { picked, permit, since } = this;
+        this.traced(self.worker, self.destination, &span::Outcome::of(&sent));
+        let Try { picked, permit, since, .. } = this;
         self.cx.endpoint = Some(picked.endpoint().address());
         let outcome = match &sent {
             Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
@@ -247,7 +252,8 @@ impl Run<'_> {
     }
 
     /// One of several attempts has failed; others are under way.
-    pub(super) fn fail(&self, this: Try, outcome: Outcome) {
+    pub(super) fn fail(&self, this: Try, sent: &Sent, outcome: Outcome) {
+        this.traced(self.worker, self.destination, &span::Outcome::of(sent));
         self.judge(&this.picked, outcome, this.since);
         self.record(this.permit, outcome);
     }

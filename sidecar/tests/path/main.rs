@@ -2,6 +2,9 @@
 //! Configuration is given directly; what the operator does with it is tested elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod attempts;
+#[path = "../support/collector.rs"]
+mod collector;
 mod drain;
 mod gateway;
 mod http1;

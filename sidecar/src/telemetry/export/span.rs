@@ -70,7 +70,20 @@ fn of_request(request: &Request) -> SpanData {
 }
 
 fn of_attempt(attempt: &Attempt) -> SpanData {
-    let mut attributes = vec![KeyValue::new("weft.destination", attempt.destination.to_string())];
+    let ended = match (attempt.status, &attempt.reject) {
+        (Some(_), _) => "answered",
+        (None, Some(_)) => "failed",
+        (None, None) => "outrun",
+    };
+    let mut attributes = vec![
+        KeyValue::new("weft.destination", attempt.destination.to_string()),
+        KeyValue::new("weft.attempt", i64::try_from(attempt.number).unwrap_or(i64::MAX)),
+        KeyValue::new("weft.outcome", ended),
+    ];
+    if attempt.number > 1 {
+        let before = i64::try_from(attempt.number - 1).unwrap_or(i64::MAX);
+        attributes.push(KeyValue::new("http.request.resend_count", before));
+    }
     if let Some(endpoint) = attempt.endpoint {
         attributes.push(KeyValue::new("network.peer.address", endpoint.ip().to_string()));
         attributes.push(KeyValue::new("network.peer.port", i64::from(endpoint.port())));
