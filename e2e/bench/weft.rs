@@ -238,6 +238,7 @@ fn instance(service: &str, role: Role) -> Instance {
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: Sha256::digest(token(service)).map(|byte| format!("{byte:02x}")).as_slice().concat(),
     }
 }

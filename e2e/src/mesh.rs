@@ -118,6 +118,13 @@ impl Mesh {
         self.push();
     }
 
+    /// Says for callers of which zones an instance is meant, as hints of an `EndpointSlice` do.
+    pub fn hint(&mut self, instance: &str, zones: &[&str]) {
+        let member = self.members.get_mut(instance).expect("the instance is there");
+        member.instance.for_zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
+        self.push();
+    }
+
     /// Stops an instance as SIGTERM would, and takes it out of the others' endpoints first when `deregister`.
     pub async fn stop(&mut self, instance: &str, deregister: bool) {
         let member = self.members.remove(instance).expect("the instance is there");
@@ -295,6 +302,7 @@ fn blank(service: &str, name: &str, role: Role) -> Instance {
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: String::new(),
     }
 }

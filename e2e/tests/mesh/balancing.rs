@@ -62,6 +62,18 @@ async fn the_own_zone_serves_until_half_of_it_has_failed() {
 }
 
 #[tokio::test]
+async fn hints_of_the_cluster_say_whom_an_instance_serves() {
+    let (mut mesh, _apps) = products("  loadBalancing: {policy: RoundRobin}", 3).await;
+    mesh.place("order-0", "a");
+    for (instance, zones) in [("product-0", ["a", "b"]), ("product-1", ["c", "b"])] {
+        mesh.hint(instance, &zones);
+    }
+    assert_eq!(counts(&mesh, 9).await.len(), 3, "one has no hints yet, so nobody's count");
+    mesh.hint("product-2", &["b"]);
+    assert_eq!(counts(&mesh, 9).await, BTreeMap::from([("product-0".to_owned(), 9)]));
+}
+
+#[tokio::test]
 async fn a_client_stays_with_the_instance_its_cookie_leads_to() {
     let spec =
         "  loadBalancing: {policy: ConsistentHash, consistentHash: {cookie: session, cookieLifetime: 1h}}";

@@ -61,6 +61,9 @@ pub struct Instance {
     /// Zone, for preference of near endpoints.
     #[serde(default)]
     pub zone: String,
+    /// Zones whose callers it is meant for; none: nobody has said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub for_zones: Vec<String>,
     /// Service account it runs as, which is its identity; empty: that of its service or gateway.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub account: String,

@@ -433,6 +433,7 @@ fn slice(dice: &mut Dice) -> Slice {
         address: std::net::Ipv4Addr::new(10, 0, 0, dice.of(&[1, 2])).into(),
         ready: dice.often(),
         draining: dice.roll(4) == 0,
+        for_zones: Vec::new(),
         zone: dice.of(&["", "z"]).to_owned(),
         pod: (dice.roll(6) > 0).then(|| pod.to_owned()),
     };
@@ -467,6 +468,7 @@ fn instance(dice: &mut Dice, workload: &Name, at: usize) -> Instance {
         zone: dice.of(&["", "z"]).to_owned(),
         account: dice.of(&["", "", "x", "account"]).to_owned(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: String::new(),
     }
 }

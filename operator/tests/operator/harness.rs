@@ -328,6 +328,7 @@ pub(crate) fn instance(service: &str, number: u8) -> Instance {
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: hex(&sha256),
         name,
     }

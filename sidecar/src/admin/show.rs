@@ -84,6 +84,7 @@ fn endpoints_of(destination: &Destination, now: Instant) -> Value {
             "instance": &**endpoint.instance(),
             "meshed": endpoint.is_meshed(),
             "zone": endpoint.zone(),
+            "forZones": endpoint.for_zones(),
             "weight": endpoint.weight(),
             "inFlight": endpoint.inflight(),
             "latencyMs": milliseconds(endpoint.latency(now)),

@@ -37,7 +37,8 @@ use crate::policy::outlier::Peers;
 #[derive(Debug)]
 pub struct Balancer {
     all: Group,
-    /// Those of the proxy's own zone, where they are preferred and not all.
+    /// Those of the proxy's own zone, where they are preferred and not all, or those that the cluster means for it: hints
+    /// count where every endpoint has some, as in Kubernetes' own proxy.
     near: Option<Group>,
     hash_on: Option<HashOn>,
     /// How long the share of an endpoint grows that is new or comes back; none: not at all.
@@ -91,7 +92,9 @@ impl Balancer {
         let policy = config.map_or(v1::LbPolicy::PeakEwma, v1::LoadBalancing::policy);
         let slow_start = config.map(|config| config.slow_start_ms).filter(|ms| *ms > 0);
         let prefers = config.is_some_and(|config| config.prefer_zone) && !rules.zone.is_empty();
-        let near = |index: &usize| prefers && endpoints[*index].zone() == rules.zone;
+        let hinted =
+            !rules.zone.is_empty() && endpoints.iter().all(|endpoint| !endpoint.for_zones().is_empty());
+        let near = |index: &usize| (prefers || hinted) && endpoints[*index].is_near(rules.zone, hinted);
         let near: Box<[_]> = (0..endpoints.len()).filter(near).collect();
         let divided = !near.is_empty() && near.len() < endpoints.len();
         Ok(Self {

@@ -251,6 +251,7 @@ fn register_instance(
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: sha256_hex(token),
     })
 }
@@ -329,6 +330,7 @@ fn gateway_unit(ground: &Ground, gateway: &Gateway, layout: &mut Layout<'_>) -> 
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: sha256_hex(&token),
     };
     Ok(UnitSpec {

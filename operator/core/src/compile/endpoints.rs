@@ -22,6 +22,7 @@ pub fn of(world: &World, workload: &Name, service: &Microservice, port: &Port) -
             instance: instance.name.clone(),
             meshed: instance.meshed,
             zone: instance.zone.clone(),
+            for_zones: instance.for_zones.clone(),
             weight: 0,
         })
     };

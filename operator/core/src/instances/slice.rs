@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub draining: bool,
     /// Where it is.
     pub zone: String,
+    /// Zones whose callers it is meant for, where the cluster has decided that.
+    pub for_zones: Vec<String>,
     /// The pod; none for an address that someone wrote down.
     pub pod: Option<String>,
 }
@@ -66,8 +68,17 @@ fn endpoint(endpoint: &SliceEndpoint) -> Option<Endpoint> {
         ready,
         draining: serving && terminating && !ready,
         zone: endpoint.zone.clone().unwrap_or_default(),
+        for_zones: for_zones(endpoint),
         pod: pod.and_then(|target| target.name.clone()),
     })
+}
+
+/// In the order of their names, so that the same hints are the same instance.
+fn for_zones(endpoint: &SliceEndpoint) -> Vec<String> {
+    let hints = endpoint.hints.as_ref().and_then(|hints| hints.for_zones.as_ref());
+    let mut zones: Vec<String> = hints.into_iter().flatten().map(|zone| zone.name.clone()).collect();
+    zones.sort_unstable();
+    zones
 }
 
 #[cfg(test)]
@@ -92,13 +103,18 @@ mod tests {
     #[test]
     fn what_a_slice_says_is_kept_short() {
         let pod = json!({"kind": "Pod", "name": "order-1", "namespace": "shop"});
-        let slice =
-            slice(&json!([{"addresses": ["10.1.0.1"], "zone": "a", "targetRef": pod}]), &json!({})).unwrap();
+        let hints = json!({"forZones": [{"name": "b"}, {"name": "a"}]});
+        let slice = slice(
+            &json!([{"addresses": ["10.1.0.1"], "zone": "a", "targetRef": pod, "hints": hints}]),
+            &json!({}),
+        )
+        .unwrap();
         assert_eq!(slice.service, "order");
         assert_eq!(slice.ports, [("http".to_owned(), 8080), (String::new(), 9090)]);
         let [endpoint] = slice.endpoints.as_slice() else { panic!("{slice:?}") };
         assert!(endpoint.ready && !endpoint.draining, "a condition that is not said holds");
         assert_eq!((endpoint.pod.as_deref(), endpoint.zone.as_str()), (Some("order-1"), "a"));
+        assert_eq!(endpoint.for_zones, ["a", "b"]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn run(world: &mut World, ready: &[bool]) {
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: String::new(),
     };
     let instances = ready.iter().enumerate().map(instance).collect();

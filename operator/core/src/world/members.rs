@@ -250,6 +250,7 @@ impl World {
                     address: endpoint.address,
                     ready,
                     zone: &endpoint.zone,
+                    for_zones: &endpoint.for_zones,
                     ports: ports.unwrap_or_default(),
                 };
                 instances.entry(name.clone()).or_insert_with(|| self.instance_at(workload, name, found));
@@ -260,6 +261,7 @@ impl World {
                 address: Ipv4Addr::UNSPECIFIED.into(),
                 ready: false,
                 zone: "",
+                for_zones: &[],
                 ports: BTreeMap::new(),
             };
             let name = pod.name.clone();
@@ -303,6 +305,7 @@ impl World {
             ready: found.ready,
             meshed: is_gateway || pod.is_some_and(|pod| pod.meshed),
             zone: found.zone.to_owned(),
+            for_zones: found.for_zones.to_vec(),
             account: pod.map(|pod| pod.account.clone()).unwrap_or_default(),
             shared: home.is_some_and(|home| home != workload),
             token_sha256: String::new(),
@@ -336,6 +339,7 @@ struct Found<'a> {
     address: IpAddr,
     ready: bool,
     zone: &'a str,
+    for_zones: &'a [String],
     ports: BTreeMap<String, PortAddresses>,
 }
 

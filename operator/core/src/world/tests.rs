@@ -40,6 +40,7 @@ fn instance(ready: bool) -> Instance {
         zone: String::new(),
         account: String::new(),
         shared: false,
+        for_zones: Vec::new(),
         token_sha256: String::new(),
     }
 }

@@ -20,6 +20,8 @@ pub struct Endpoint {
     instance: Arc<str>,
     meshed: bool,
     zone: Box<str>,
+    /// Zones whose callers are meant to use it; none: nobody has said.
+    for_zones: Box<[Box<str>]>,
     weight: u32,
     state: Arc<State>,
 }
@@ -59,6 +61,7 @@ impl Endpoint {
             instance: config.instance.as_str().into(),
             meshed: config.meshed,
             zone: config.zone.as_str().into(),
+            for_zones: config.for_zones.iter().map(|zone| zone.as_str().into()).collect(),
             weight: config.weight.max(1),
             state,
         })
@@ -71,6 +74,7 @@ impl Endpoint {
             instance: pinned.address.to_string().into(),
             meshed: pinned.meshed,
             zone: Box::default(),
+            for_zones: Box::default(),
             weight: 1,
             state: Arc::new(State::new(now)),
         }
@@ -94,6 +98,16 @@ impl Endpoint {
     /// Where it runs.
     pub fn zone(&self) -> &str {
         &self.zone
+    }
+
+    /// Zones whose callers are meant to use it; none: nobody has said.
+    pub fn for_zones(&self) -> &[Box<str>] {
+        &self.for_zones
+    }
+
+    /// Whether it is near callers in this zone: meant for them, where hints count, else in their zone.
+    pub(super) fn is_near(&self, zone: &str, hinted: bool) -> bool {
+        if hinted { self.for_zones.iter().any(|meant| **meant == *zone) } else { *self.zone == *zone }
     }
 
     /// Its share, relative to the others.

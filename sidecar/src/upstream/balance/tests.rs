@@ -13,6 +13,7 @@ fn endpoints(weights: &[u32]) -> v1::Endpoints {
         instance: format!("order-{n}"),
         meshed: true,
         zone: String::new(),
+        for_zones: Vec::new(),
         weight: *weight,
     };
     v1::Endpoints { endpoints: weights.iter().enumerate().map(endpoint).collect() }
@@ -247,6 +248,32 @@ fn in_its_zone_each_endpoint_has_an_equal_share() {
         let shares = shares(&balancer, 10_000);
         assert!((shares[0] - 0.5).abs() < 0.03 && shares[0] + shares[4] > 0.999, "{policy:?}: {shares:?}");
     }
+}
+
+#[test]
+fn hints_of_the_cluster_count_where_every_endpoint_has_some() {
+    let now = Instant::now();
+    let hinted = |hints: &[&[&str]]| {
+        let mut list = zones(&["a", "b", "b", "c"]);
+        for (endpoint, hints) in list.endpoints.iter_mut().zip(hints) {
+            endpoint.for_zones = hints.iter().map(|zone| (*zone).to_owned()).collect();
+        }
+        list
+    };
+    let used = |config: v1::LoadBalancing, list: &v1::Endpoints| {
+        let shares = shares(&made(&config, list, None, now), 1000);
+        shares.iter().map(|share| *share > 0.0).collect::<Vec<_>>()
+    };
+    let any = || v1::LoadBalancing { policy: v1::LbPolicy::RoundRobin.into(), ..Default::default() };
+    let prefer = || v1::LoadBalancing { prefer_zone: true, ..any() };
+    let for_two: &[&[&str]] = &[&["a", "c"], &["a"], &["b"], &["c"]];
+    assert_eq!(used(any(), &hinted(for_two)), [true, true, false, false], "without having asked for it");
+    assert_eq!(used(prefer(), &hinted(for_two)), [true, true, false, false], "not by where they are");
+    let one_without: &[&[&str]] = &[&["b"], &["a"], &["b"], &[]];
+    assert_eq!(used(any(), &hinted(one_without)), [true; 4], "one without: nobody's count");
+    assert_eq!(used(prefer(), &hinted(one_without)), [true, false, false, false], "then where they are does");
+    let for_others: &[&[&str]] = &[&["b"], &["b"], &["c"], &["c"]];
+    assert_eq!(used(any(), &hinted(for_others)), [true; 4], "none is meant for here: all are used");
 }
 
 #[test]

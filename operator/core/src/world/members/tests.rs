@@ -29,6 +29,7 @@ fn slice(world: &mut World, service: &str, port: &str, pods: &[(&str, bool)]) ->
         ready: *ready,
         draining: !ready,
         zone: "a".to_owned(),
+        for_zones: vec!["a".to_owned()],
         pod: Some((*pod).to_owned()),
     };
     let endpoints = pods.iter().enumerate().map(endpoint).collect();
@@ -59,6 +60,7 @@ fn a_pod_with_its_slice_and_service_is_an_instance() {
     let found = instance(&world, "order", "order-1").unwrap();
     assert_eq!((found.role, found.ready, found.meshed), (Role::Service, true, true));
     assert_eq!((found.account.as_str(), found.zone.as_str()), ("till", "a"));
+    assert_eq!(found.for_zones, ["a"]);
     assert_eq!(
         found.ports["http"].peers.to_string(),
         "10.1.0.1:8080",
