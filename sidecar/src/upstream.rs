@@ -5,3 +5,4 @@ pub mod connect;
 pub mod mux;
 pub mod outgoing;
 pub mod pool;
+pub mod warm;

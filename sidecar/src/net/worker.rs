@@ -20,6 +20,7 @@ use super::listen::{Entry, Place};
 use crate::config::Shared;
 use crate::drain::Tasks;
 use crate::upstream::pool::Pool;
+use crate::upstream::warm::Warmer;
 use crate::{gateway, inbound, outbound};
 
 /// Connections handed over and not yet taken; beyond it the acceptor waits.
@@ -112,6 +113,8 @@ async fn run(
 ) {
     let draining = worker.tasks.draining();
     let mut told = false;
+    let mut published = worker.shared.published();
+    let mut warmer = Warmer::new(worker.shared.config.load_full());
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = loop {
@@ -126,7 +129,9 @@ async fn run(
                 };
                 worker.connections.tick(TICK, &patience);
                 worker.pool.sweep(Instant::now());
+                warmer.go_on(&worker);
             }
+            Ok(()) = published.changed(), if !told => warmer.look(&worker),
             () = draining.cancelled(), if !told => {
                 told = true;
                 worker.connections.drain();

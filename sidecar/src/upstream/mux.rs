@@ -2,7 +2,7 @@
 //! request and raw connection to it. Remembers which endpoints speak only HTTP, as their last handshake said.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -99,6 +99,13 @@ impl Muxes {
             None if place.http.get() => Found::Http,
             None => Found::Nothing(place),
         }
+    }
+
+    /// Names of destinations that there is a connection for.
+    pub fn called(&self) -> HashSet<Arc<str>> {
+        let places = self.places.borrow();
+        let open = places.iter().filter(|(_, place)| !place.open.borrow().is_empty());
+        open.map(|((_, name), _)| Arc::clone(name)).collect()
     }
 
     /// Begins `weft/1` on a new connection.

@@ -4,7 +4,7 @@
 //! `weft/1` carries everything (`mux.rs`), unless the handshake says that the peer does not speak it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -230,6 +230,23 @@ impl Pool {
             }
         }
         self.by_http(worker, target, speaks).await
+    }
+
+    /// Names of destinations that proxies are connected for.
+    pub fn called(&self) -> HashSet<Arc<str>> {
+        self.muxes.called()
+    }
+
+    /// Connects to a proxy in advance, unless that has been done or it speaks only HTTP.
+    pub async fn warm(&self, worker: &Rc<Worker>, target: Target<'_>) {
+        if target.peer.is_none() || worker.shared.settings.transport != Transport::Weft {
+            return;
+        }
+        let Found::Nothing(place) = self.muxes.find(target) else { return };
+        match self.first(worker, &place, target, Speaks::Http1).await {
+            Ok(connection) => connection.give_back(),
+            Err(error) => debug!(%error, address = %target.address, "not connected to in advance"),
+        }
     }
 
     /// A raw connection: one of its own, or where the peer is a proxy a stream of one.

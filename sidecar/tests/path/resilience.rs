@@ -240,18 +240,23 @@ async fn closing(then: Then) -> (SocketAddr, Arc<Mutex<Vec<String>>>, Arc<Atomic
         while let Ok((mut stream, _)) = listener.accept().await {
             let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
             TaskTracker::new().spawn(async move {
-                seen.lock().unwrap().push(read_request(&mut stream).await);
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-                if then == Then::TakesOneMore {
-                    let next = read_request(&mut stream).await;
-                    seen.lock().unwrap().extend((!next.is_empty()).then_some(next));
-                }
+                answer_one(&mut stream, &seen, then).await;
                 drop(stream);
                 over.fetch_add(1, Ordering::SeqCst);
             });
         }
     });
     (address, asked, ended)
+}
+
+async fn answer_one(stream: &mut TcpStream, seen: &Mutex<Vec<String>>, then: Then) {
+    let first = read_request(stream).await;
+    seen.lock().unwrap().push(first);
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    if then == Then::TakesOneMore {
+        let next = read_request(stream).await;
+        seen.lock().unwrap().extend((!next.is_empty()).then_some(next));
+    }
 }
 
 /// Method and body of a request; nothing where none comes.

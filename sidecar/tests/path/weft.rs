@@ -151,3 +151,17 @@ async fn a_dead_endpoint_is_told_to_all_who_wait_for_it_at_once() {
     assert!(started.elapsed() < std::time::Duration::from_millis(2500), "{:?}", started.elapsed());
     drop(listener);
 }
+
+#[tokio::test]
+async fn endpoints_that_a_new_configuration_brings_are_connected_to_before_they_are_called() {
+    let (ca, app) = (Ca::new(), echo().await);
+    let servers: Vec<_> = (0..3).map(|_| server(&ca.issue(SERVER_ID), inbound(app))).collect();
+    let at: Vec<_> = servers.iter().map(|server| server.address("inbound/http").unwrap()).collect();
+    let proxy = crate::support::client(&ca.issue(CLIENT_ID), calling(&destination(), &endpoints(&at[..1])));
+    let to = proxy.address(&format!("outbound/{DESTINATION}")).unwrap();
+    assert_eq!(Client::connect(to).await.get("/").await.0.status(), 200);
+    assert_eq!(open(&servers[0]), 1);
+    proxy.replace(calling(&destination(), &endpoints(&at))).unwrap();
+    until(|| open(&servers[1]) == 1 && open(&servers[2]) == 1).await;
+    assert_eq!(open(&servers[0]), 1, "what is connected already is left alone");
+}
