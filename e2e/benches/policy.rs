@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 use weft_api::v1::{self, path_match, peer_match, rate_limit_key};
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer, now};
@@ -21,7 +21,6 @@ use weft_sidecar::policy::outcome::Outcome;
 use weft_sidecar::policy::path::NormalPath;
 use weft_sidecar::policy::rate_limit::RateLimits;
 use weft_sidecar::policy::route::Table;
-use weft_sidecar::telemetry::trace::TraceContext;
 use weft_sidecar::upstream::balance::{Ask, Balancer, Rules};
 
 criterion_group!(steps, path, headers, routes, tokens, authorization, limits, breaker, balancer);
@@ -30,26 +29,9 @@ criterion_main!(steps);
 fn request() -> RequestCx {
     let peer = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 7), 40_000));
     let identity = "spiffe://cluster.local/ns/shop/sa/order".parse().unwrap();
-    RequestCx {
-        conn: Arc::new(ConnCx { peer, identity: Some(Arc::new(identity)), port: 80, tls: true }),
-        id: "bench".into(),
-        trace: TraceContext::default(),
-        started: Instant::now(),
-        method: Method::GET,
-        version: Version::HTTP_11,
-        host: "product".into(),
-        path: NormalPath::parse("/orders/7/items").unwrap(),
-        client_ip: peer.ip(),
-        grpc: false,
-        claims: None,
-        route: None,
-        rule: None,
-        destination: None,
-        endpoint: None,
-        attempts: 0,
-        session: None,
-        standing: None,
-    }
+    let conn = Arc::new(ConnCx { peer, identity: Some(Arc::new(identity)), port: 80, tls: true });
+    let path = NormalPath::parse("/orders/7/items").unwrap();
+    RequestCx { id: "bench".into(), host: "product".into(), ..RequestCx::new(conn, path, Instant::now()) }
 }
 
 fn header_map() -> HeaderMap {

@@ -66,3 +66,29 @@ pub struct RequestCx {
     /// How the tightest rate limit stands, where the answer is to say so.
     pub standing: Option<Standing>,
 }
+
+impl RequestCx {
+    /// A GET that has come in on this connection and of which no step has found out anything yet.
+    pub fn new(conn: Arc<ConnCx>, path: NormalPath, started: Instant) -> Self {
+        Self {
+            client_ip: conn.peer.ip(),
+            conn,
+            id: Box::default(),
+            trace: TraceContext::default(),
+            started,
+            method: Method::GET,
+            version: Version::HTTP_11,
+            host: Box::default(),
+            path,
+            grpc: false,
+            claims: None,
+            route: None,
+            rule: None,
+            destination: None,
+            endpoint: None,
+            attempts: 0,
+            session: None,
+            standing: None,
+        }
+    }
+}

@@ -43,30 +43,24 @@ fn proxy(endpoint: &str) -> Proxy {
 }
 
 fn cx(telemetry: &Telemetry) -> RequestCx {
+    let conn = ConnCx {
+        peer: "10.0.0.7:40000".parse().unwrap(),
+        identity: Some(Arc::new("spiffe://cluster.local/ns/shop/sa/gateway".parse().unwrap())),
+        port: 80,
+        tls: true,
+    };
     RequestCx {
-        conn: Arc::new(ConnCx {
-            peer: "10.0.0.7:40000".parse().unwrap(),
-            identity: Some(Arc::new("spiffe://cluster.local/ns/shop/sa/gateway".parse().unwrap())),
-            port: 80,
-            tls: true,
-        }),
         id: "req-1".into(),
         trace: telemetry.trace(&mut HeaderMap::new()),
-        started: Instant::now(),
         method: Method::POST,
         version: Version::HTTP_2,
         host: "order".into(),
-        path: NormalPath::parse("/orders").unwrap(),
         client_ip: "203.0.113.9".parse().unwrap(),
-        grpc: false,
-        claims: None,
         route: Some("shop/order/0".into()),
-        rule: None,
         destination: Some("shop/product:http".into()),
         endpoint: Some("10.0.0.8:15006".parse().unwrap()),
         attempts: 2,
-        session: None,
-        standing: None,
+        ..RequestCx::new(Arc::new(conn), NormalPath::parse("/orders").unwrap(), Instant::now())
     }
 }
 

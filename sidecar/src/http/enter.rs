@@ -68,21 +68,11 @@ pub fn enter(
         id: request_id(&mut parts.headers),
         client_ip: client_ip(direction, conn, &parts.headers),
         grpc: is_grpc(&parts.headers),
-        conn: Arc::clone(conn),
         trace,
-        started,
         method: parts.method.clone(),
         version: parts.version,
         host,
-        path,
-        claims: None,
-        route: None,
-        rule: None,
-        destination: None,
-        endpoint: None,
-        attempts: 0,
-        session: None,
-        standing: None,
+        ..RequestCx::new(Arc::clone(conn), path, started)
     };
     Entered { cx, upgrade, refused }
 }

@@ -34,11 +34,11 @@ use crate::telemetry::{self, Direction};
 
 /// Bytes of a head, names and values; more is refused with 431.
 pub const MAX_HEAD: usize = 64 * 1024;
-/// Limits of HTTP/1.1, both ways.
+/// Limits of HTTP/1.1 towards upstreams; of a client's, what settings do not say.
 pub const HTTP1: weft_http1::Config = weft_http1::Config {
     max_line: 16 << 10,
     max_head: MAX_HEAD,
-    max_headers: 100,
+    max_headers: MAX_HEADERS,
     max_unread: 64 << 10,
     linger: Duration::from_secs(1),
     continue_after: Duration::from_secs(1),

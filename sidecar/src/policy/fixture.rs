@@ -3,12 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::path::NormalPath;
 use crate::cx::{ConnCx, RequestCx};
-use crate::telemetry::trace::TraceContext;
 
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 
@@ -22,25 +21,12 @@ pub(crate) fn connection(identity: Option<&str>) -> ConnCx {
 }
 
 pub(crate) fn request(method: &str, host: &str, path: &str) -> RequestCx {
+    let conn = Arc::new(connection(Some("spiffe://cluster.local/ns/shop/sa/order")));
     RequestCx {
-        conn: Arc::new(connection(Some("spiffe://cluster.local/ns/shop/sa/order"))),
         id: "test".into(),
-        trace: TraceContext::default(),
-        started: Instant::now(),
         method: method.parse().unwrap(),
-        version: Version::HTTP_11,
         host: host.into(),
-        path: NormalPath::parse(path).unwrap(),
-        client_ip: CLIENT,
-        grpc: false,
-        claims: None,
-        route: None,
-        rule: None,
-        destination: None,
-        endpoint: None,
-        attempts: 0,
-        session: None,
-        standing: None,
+        ..RequestCx::new(conn, NormalPath::parse(path).unwrap(), Instant::now())
     }
 }
 

@@ -3,35 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use weft_sidecar::cx::{ConnCx, RequestCx};
 use weft_sidecar::policy::path::NormalPath;
-use weft_sidecar::telemetry::trace::TraceContext;
 
 /// A GET from a client without identity.
 pub fn request(host: &str, path: NormalPath) -> RequestCx {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-    RequestCx {
-        conn: Arc::new(ConnCx { peer, identity: None, port: 80, tls: false }),
-        id: "fuzz".into(),
-        trace: TraceContext::default(),
-        started: Instant::now(),
-        method: Method::GET,
-        version: Version::HTTP_11,
-        host: host.into(),
-        path,
-        client_ip: peer.ip(),
-        grpc: false,
-        claims: None,
-        route: None,
-        rule: None,
-        destination: None,
-        endpoint: None,
-        attempts: 0,
-        session: None,
-        standing: None,
-    }
+    let conn = Arc::new(ConnCx { peer, identity: None, port: 80, tls: false });
+    RequestCx { id: "fuzz".into(), host: host.into(), ..RequestCx::new(conn, path, Instant::now()) }
 }
 
 /// `name: value` per line; lines that are no header are left out.

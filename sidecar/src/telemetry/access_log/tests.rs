@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -25,24 +25,13 @@ fn connection() -> ConnCx {
 
 fn cx(path: &str) -> RequestCx {
     RequestCx {
-        conn: Arc::new(connection()),
         id: "req-1".into(),
         trace: TraceContext { trace_id: 0xabc, span_id: 0xdef, parent_id: 0, sampled: false },
-        started: Instant::now(),
-        method: Method::GET,
-        version: Version::HTTP_11,
         host: "order".into(),
-        path: NormalPath::parse(path).unwrap(),
         client_ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
-        grpc: false,
-        claims: None,
         route: Some("shop/order/0".into()),
-        rule: None,
-        destination: None,
-        endpoint: None,
         attempts: 1,
-        session: None,
-        standing: None,
+        ..RequestCx::new(Arc::new(connection()), NormalPath::parse(path).unwrap(), Instant::now())
     }
 }
 
