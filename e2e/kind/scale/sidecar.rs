@@ -24,8 +24,8 @@ const OWN: usize = 1;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Leaves the machine's network, for one in which the addresses of Services lead out through a device, so that what goes
-/// there can be redirected. Before any thread is started: the namespace is a thread's.
+/// Leaves the machine's network, for one in which what is not local leads out through a device, so that it can be
+/// redirected. Before any thread is started: the namespace is a thread's.
 pub(crate) fn own_network() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("a network namespace, which takes root")?;
     for arguments in [
@@ -34,7 +34,7 @@ pub(crate) fn own_network() -> Result<()> {
         "link set away up",
         "link set far up",
         "address add 10.128.0.1/32 dev away",
-        "route add 10.96.0.0/12 dev away",
+        "route add default dev away",
     ] {
         let done =
             std::process::Command::new("ip").args(arguments.split(' ')).output().context("starting `ip`")?;
