@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use consumer::{Consumer, Failure, Handle};
-pub use outbox::{PublishError, Publisher, enqueue};
+pub use outbox::{PublishError, Publisher, enqueue, enqueue_all};
 
 use crate::cx::Cx;
 

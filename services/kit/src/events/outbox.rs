@@ -45,6 +45,23 @@ pub async fn enqueue(tx: &mut PgConnection, event: &Event) -> sqlx::Result<()> {
         .map(|_| ())
 }
 
+/// Writes events into the outbox in one statement and in their order: for changes of many things at once.
+pub async fn enqueue_all(tx: &mut PgConnection, events: &[Event]) -> sqlx::Result<()> {
+    let sql = "INSERT INTO outbox (id, stream, data, traceparent, time) \
+               SELECT e.id, e.stream, e.data, e.traceparent, e.time \
+               FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[], $5::timestamptz[]) \
+               WITH ORDINALITY AS e (id, stream, data, traceparent, time, position) ORDER BY e.position";
+    sqlx::query(sql)
+        .bind(events.iter().map(|event| event.id).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.stream.clone()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.data.clone()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.traceparent.clone()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.time).collect::<Vec<_>>())
+        .execute(tx)
+        .await
+        .map(|_| ())
+}
+
 /// Why a batch stayed in the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {

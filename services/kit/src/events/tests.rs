@@ -20,7 +20,7 @@ use sqlx::{PgPool, query, query_scalar};
 use tokio::{sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
-use super::{Consumer, Event, Failure, Handle, Publisher, enqueue, inbox, wire, wire::Fields};
+use super::{Consumer, Event, Failure, Handle, Publisher, enqueue, enqueue_all, inbox, wire, wire::Fields};
 use crate::{
     clock,
     metrics::Metrics,
@@ -162,6 +162,21 @@ async fn an_event_of_the_outbox_reaches_every_group_once_whoever_of_it_is_there(
     assert_eq!(publisher.publish_batch().await.unwrap(), 50);
     eventually("both groups have all", async || mail.all_once(&events) && books.all_once(&events)).await;
     eventually("all is acknowledged", async || pending(&connect(&url)).await == 0).await;
+}
+
+#[tokio::test]
+async fn many_events_are_enqueued_as_they_are_and_in_their_order() {
+    let pool = tables().await;
+    let mut events: Vec<Event> = (0..20).rev().map(event).collect();
+    events[3].traceparent = None;
+    let mut tx = pool.begin().await.unwrap();
+    enqueue_all(&mut tx, &events).await.unwrap();
+    enqueue_all(&mut tx, &[]).await.unwrap();
+    tx.commit().await.unwrap();
+    let sql = "SELECT id, stream, data, traceparent, time FROM outbox ORDER BY position";
+    let kept: Vec<Event> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+    let shown = |events: &[Event]| format!("{events:?}");
+    assert_eq!(shown(&kept), shown(&events));
 }
 
 #[tokio::test]

@@ -275,8 +275,10 @@ impl Store {
 
 /// What goes with the change of tickets: their messages, and seats that Redis must learn are free.
 async fn finish(tx: &mut PgConnection, tickets: &[Ticket], now: OffsetDateTime) -> sqlx::Result<()> {
-    for message in tickets.iter().filter_map(|ticket| ticket.message(now)) {
-        events::enqueue(&mut *tx, &message).await?;
+    let messages: Vec<_> = tickets.iter().filter_map(|ticket| ticket.message(now)).collect();
+    if !messages.is_empty() {
+        // In one statement: the event's row is locked by now, and who buys waits for it.
+        events::enqueue_all(&mut *tx, &messages).await?;
     }
     let freed: Vec<Uuid> =
         tickets.iter().filter(|ticket| !ticket.status.takes_seats()).map(|ticket| ticket.id).collect();
