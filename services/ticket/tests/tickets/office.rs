@@ -1,14 +1,13 @@
 //! A box office: the ticket service, the payment service when it is needed, and what tests ask of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Parser as _;
 use http::StatusCode;
-use redis::cmd;
+use redis::{AsyncConnectionConfig, Client, cmd};
 use serde_json::{Value, json};
 use shop_kit::{
     clock,
-    redis::Redis,
     testing::{Http, Reply, Running, database, redis as redis_database},
 };
 use shop_ticket::settings::Settings;
@@ -16,6 +15,9 @@ use sqlx::{Connection as _, PgConnection};
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use uuid::Uuid;
+
+/// Longest to wait for Redis, which may be busy with all tests at once.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both, for tests that hold for both.
 pub(crate) const STRATEGIES: [&str; 2] = ["postgres", "redis"];
@@ -94,10 +96,14 @@ impl Office {
 
     /// Runs a command of Redis behind the service's back.
     pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let redis = Redis::new(self.redis.parse().unwrap()).unwrap();
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let client = Client::open(self.redis.as_str()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
-        redis.run(&command).await.unwrap()
+        command.query_async(&mut connection).await.unwrap()
     }
 
     /// The data of all messages of a stream.
