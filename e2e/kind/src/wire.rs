@@ -37,6 +37,15 @@ impl Answer {
     }
 }
 
+/// A frame that a WebSocket of `weft-e2e-app talk` got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The instance that it is connected to, by `x-served-by`.
+    pub by: String,
+    /// The text frame.
+    pub frame: String,
+}
+
 /// What the server of `weft-e2e-app serve` says of itself and of the request that it got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {

@@ -6,6 +6,7 @@ mod addresses;
 mod apps;
 mod authorization;
 mod breaker;
+mod chat;
 mod cli;
 mod identity;
 mod injection;

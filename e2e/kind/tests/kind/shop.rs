@@ -12,6 +12,7 @@ use weft_e2e_kind::wire::Answer;
 use weft_e2e_kind::{ROLLOUT, SOON};
 
 use crate::apps::{expect, is, labels};
+use crate::chat;
 use crate::install::chart;
 use crate::notification;
 use crate::payment;
@@ -68,6 +69,8 @@ pub(crate) async fn tour_through_the_gateway(cx: Cx) -> Result<()> {
     notification::the_customer_is_told(&shop, &visitor).await?;
     shop.in_service("ticket").await?;
     tickets::are_sold_once(&visitor).await?;
+    let token = visitor.token.as_deref().context("a token")?;
+    chat::reaches_people_on_different_instances(&shop, &visitor.place, token).await?;
     direct(&visitor).await?;
 
     // Answers to a request with a token are nobody else's, so they are not kept; and each instance of the gateway keeps its

@@ -5,6 +5,7 @@
 mod call;
 mod load;
 mod serve;
+mod talk;
 mod tcp;
 mod ws;
 
@@ -26,6 +27,8 @@ enum Mode {
     Load(load::Args),
     /// Keep a WebSocket open, send messages steadily, and count the echoes and the breaks.
     Ws(ws::Args),
+    /// Open WebSockets, send over the first, and print what all of them get.
+    Talk(talk::Args),
     /// Connect, read what the server says first, send a line and read it back.
     Tcp(tcp::Args),
     /// Do nothing until told to stop; somewhere to run the others in.
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
             Mode::Call(args) => call::run(args).await,
             Mode::Load(args) => load::run(args).await,
             Mode::Ws(args) => ws::run(args).await,
+            Mode::Talk(args) => talk::run(args).await,
             Mode::Tcp(args) => tcp::run(args).await,
             Mode::Idle => {
                 stopped().await;
