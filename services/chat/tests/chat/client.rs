@@ -88,9 +88,7 @@ impl Client {
             match message.unwrap() {
                 Message::Text(text) => {
                     let frame: Value = serde_json::from_str(&text).unwrap();
-                    if frame["type"] == "message" {
-                        self.heard.push(frame["id"].as_i64().unwrap());
-                    }
+                    self.heard.extend(message_id(&frame));
                     return frame;
                 }
                 Message::Close(frame) => panic!("closed: {frame:?}"),
@@ -156,4 +154,9 @@ pub(crate) async fn connect(
         Err(Error::Http(response)) => Err(response.status()),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The id of a message, where the frame is one.
+pub(crate) fn message_id(frame: &Value) -> Option<i64> {
+    frame["id"].as_i64().filter(|_| frame["type"] == "message")
 }

@@ -1,6 +1,6 @@
 //! How connections end: tokens, silence, too much, too slow, and an instance that stops.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    client::{Client, SOON, connect},
+    client::{Client, SOON, connect, message_id},
     town::{Town, User},
 };
 
@@ -21,6 +21,13 @@ const PATH: &str = "/chat/rooms/lobby/ws";
 
 fn now() -> i64 {
     shop_kit::clock::now().unix_timestamp()
+}
+
+/// The id of the last message once this frame has come: ids leave none out.
+fn follow(last: i64, frame: &Value) -> i64 {
+    let Some(id) = message_id(frame) else { return last };
+    assert_eq!(id, last + 1);
+    id
 }
 
 #[tokio::test]
@@ -34,14 +41,14 @@ async fn a_connection_ends_when_its_token_expires() {
     assert_eq!(client.end().await.unwrap(), (4401, "the token has expired".into()));
     let mut late =
         connect(address, PATH, &ann, &[("x-token-expires", (now() - 5).to_string())]).await.unwrap();
-    let last = timeout(SOON, async {
-        loop {
-            if let Some(Ok(Message::Close(frame))) = late.next().await {
-                return frame.unwrap();
-            }
-        }
+    let code = timeout(SOON, async {
+        let closing = late.by_ref().filter_map(async |message| match message.unwrap() {
+            Message::Close(frame) => frame.map(|frame| u16::from(frame.code)),
+            _ => None,
+        });
+        pin!(closing).next().await
     });
-    assert_eq!(u16::from(last.await.unwrap().code), 4401);
+    assert_eq!(code.await.unwrap(), Some(4401));
     let unreadable = connect(address, PATH, &ann, &[("x-token-expires", "soon".into())]).await;
     assert_eq!(unreadable.unwrap_err(), StatusCode::UNAUTHORIZED);
 }
@@ -167,10 +174,7 @@ async fn who_takes_messages_too_slowly_is_dropped_and_misses_nothing() {
         match timeout(SOON, slow.next()).await.unwrap() {
             Some(Ok(Message::Text(frame))) => {
                 let frame: Value = serde_json::from_str(&frame).unwrap();
-                if let Some(id) = frame["id"].as_i64().filter(|_| frame["type"] == "message") {
-                    assert_eq!(id, last + 1);
-                    last = id;
-                }
+                last = follow(last, &frame);
             }
             Some(Ok(Message::Close(frame))) => break u16::from(frame.unwrap().code),
             Some(Ok(_)) => {}
@@ -237,9 +241,8 @@ async fn an_instance_that_stops_sends_clients_away_and_loses_nothing() {
         match timeout(SOON, writer.socket.next()).await.unwrap().unwrap().unwrap() {
             Message::Text(frame) => {
                 let frame: Value = serde_json::from_str(&frame).unwrap();
-                if frame["type"] == "accepted" {
-                    accepted.push(frame["client_id"].as_str().unwrap().to_owned());
-                }
+                let name = frame["client_id"].as_str().filter(|_| frame["type"] == "accepted");
+                accepted.extend(name.map(str::to_owned));
             }
             Message::Close(frame) => break frame.map(|f| (u16::from(f.code), f.reason)).unwrap(),
             _ => {}
