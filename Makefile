@@ -61,7 +61,7 @@ generate: ## Rewrite generated files (the CRD manifests, the shop's chart)
 .PHONY: bench
 bench: ## All loads against nginx, HAProxy and Envoy into e2e/bench/README.md (release profile; about 15 minutes)
 	@./setup.sh servers bench
-	$(CARGO) build --release -p weft-sidecar -p weft-operator -p weft-e2e --bins
+	$(CARGO) build --release --workspace --bins
 	$(RELEASE)/bench --write $(BENCH)
 
 .PHONY: load-report
@@ -73,7 +73,7 @@ load-report: ## The shop under load into e2e/load/README.md (release profile; ab
 .PHONY: images
 images: ## Docker images of Weft and of the shop, release profile (about ten minutes)
 	@./setup.sh cluster
-	$(CARGO) build --release -p weft-operator -p weft-sidecar $(SERVICES:%=-p shop-%) --bins
+	$(CARGO) build --release --workspace --bins
 	e2e/cluster/images.sh $(RELEASE)
 
 .PHONY: load
