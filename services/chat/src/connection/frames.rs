@@ -121,6 +121,19 @@ fn unavailable() -> Refusal {
     Refusal { retry_after_ms: Some(millis(RETRY)), ..refusal }
 }
 
+/// Rounded up: whoever comes back after that time must not be early.
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_come_back_too_early() {
+        assert_eq!(millis(Duration::from_nanos(1)), 1);
+        assert_eq!(millis(Duration::from_millis(3)), 3);
+        assert_eq!(millis(Duration::from_micros(3001)), 4);
+    }
 }
