@@ -75,7 +75,7 @@ async fn admin(visitor: &Client) -> Result<Client> {
 fn event(strategy: &str) -> Value {
     json!({
         "name": "Concert", "venue": "Town hall", "price": 4500, "currency": "EUR", "capacity": SEATS,
-        "per_user_limit": SEATS, "strategy": strategy, "starts": "2099-06-01T20:00:00Z",
+        "per_user_limit": BUYERS, "strategy": strategy, "starts": "2099-06-01T20:00:00Z",
         "opens": "2020-01-01T00:00:00Z", "closes": "2099-06-01T20:00:00Z",
     })
 }
