@@ -285,8 +285,9 @@ pay_for_orders() {
   step "Order and pay"
   order_beans tok_ok
   expect_status 201 "order took the stock, had payment charge the card, and confirmed"
-  expect_in "$body" '"status": *"paid"' "the order is paid"
   order=$(field id)
+  # At once; right after an installation, when payment could not be asked yet, some seconds later.
+  wait_for "$patience" "the order is paid" order_is paid
 
   step "See what happened to it"
   call GET "/api/orders/$order/history" --header "Authorization: Bearer $token"
