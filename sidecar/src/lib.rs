@@ -25,6 +25,7 @@ pub mod probe;
 pub mod rate_limit_redis;
 pub mod reject;
 pub mod settings;
+mod sync;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

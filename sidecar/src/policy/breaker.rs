@@ -11,8 +11,7 @@
 
 mod window;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +20,8 @@ use weft_api::v1;
 use self::window::Window;
 use super::outcome::{Health, Outcome};
 use crate::reject::{Reason, Reject};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A breaker; shared by all workers.
 #[derive(Debug)]

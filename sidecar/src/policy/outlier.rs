@@ -2,20 +2,25 @@
 //! remain. The state stands beside the endpoint ([`Ejection`]); the balancer reads it, this policy writes it.
 //! Overflow never counts: a busy endpoint is not a broken one.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_api::v1;
 
 use super::outcome::{Health, Outcome};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// When an endpoint of this destination is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Policy {
     consecutive_failures: u32,
     eject: Duration,
     max_ejected_percent: u32,
+    /// Held from counting who is left out to leaving one more out: endpoints that fail together must not each find
+    /// that there is room. Taken only when an endpoint has failed often enough.
+    turn: Mutex<()>,
 }
 
 /// What is known about one endpoint.
@@ -44,6 +49,7 @@ impl Policy {
             consecutive_failures: config.consecutive_failures,
             eject: Duration::from_millis(config.eject_ms),
             max_ejected_percent: config.max_ejected_percent.min(100),
+            turn: Mutex::new(()),
         })
     }
 
@@ -61,14 +67,17 @@ impl Policy {
             Health::Bad
                 if endpoint.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.consecutive_failures =>
             {
-                return self.eject(endpoint, peers(), now);
+                return self.eject(endpoint, peers, now);
             }
             Health::Bad | Health::Unknown => {}
         }
         None
     }
 
-    fn eject(&self, endpoint: &Ejection, peers: Peers, now: Instant) -> Option<Duration> {
+    fn eject(&self, endpoint: &Ejection, peers: impl FnOnce() -> Peers, now: Instant) -> Option<Duration> {
+        // It guards no value that could be half written.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = peers();
         let allowed = peers.total * self.max_ejected_percent as usize / 100;
         if endpoint.is_ejected(now) || peers.ejected >= allowed {
             return None;

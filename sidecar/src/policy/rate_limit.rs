@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weft_api::v1;
 
-use self::counts::Counts;
+use self::counts::{Count, Counts, Rate};
 use self::global::GlobalCheck;
 use super::ConfigError;
 use super::pattern::header_name;
@@ -61,15 +61,6 @@ enum Key {
     Header(HeaderName),
 }
 
-/// How many requests; times in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rate {
-    /// A token comes back every `step`, and so many fit in.
-    Bucket { step: u64, capacity: u32 },
-    /// So many in any `span`.
-    Window { span: u64, most: u32 },
-}
-
 /// Which answers tell how the limit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tell {
@@ -87,15 +78,6 @@ pub struct Standing {
     pub remaining: u32,
     /// Whole seconds until nothing of it is used any more.
     pub reset_secs: u32,
-}
-
-/// What counting one request came to; times in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-struct Count {
-    /// How long until there is room; 0: there was.
-    wait: u64,
-    left: u32,
-    reset: u64,
 }
 
 impl RateLimits {

@@ -4,17 +4,35 @@
 //! weakens the limits of others.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
 use super::window::Window;
-use super::{Count, Rate};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const WAYS: usize = 8;
 /// 16,384 keys, 272 KiB for buckets, made when the first one comes.
 const SETS: usize = 2048;
+
+/// How many requests; times in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rate {
+    /// A token comes back every `step`, and so many fit in.
+    Bucket { step: u64, capacity: u32 },
+    /// So many in any `span`.
+    Window { span: u64, most: u32 },
+}
+
+/// What counting one request came to; times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Count {
+    /// How long until there is room; 0: there was.
+    pub(super) wait: u64,
+    pub(super) left: u32,
+    pub(super) reset: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct Counts {

@@ -1,7 +1,7 @@
 //! A sliding window in two numbers: how many came in the span that is under way, and in the one before, of which the
 //! part still in view counts. It takes the span before as even, and needs no memory per request for that.
 
-use super::Count;
+use super::counts::Count;
 
 /// The counts of one key. The order is that of time, which is what its table gives up places by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

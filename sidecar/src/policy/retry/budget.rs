@@ -2,10 +2,10 @@
 //! that retries never multiply the load on a service that is already failing. Lives as long as the destination does,
 //! whatever becomes of its policy.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use tokio::time::Instant;
 use weft_api::v1;
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Seconds looked back at.
 const WINDOW: usize = 10;
@@ -77,7 +77,12 @@ impl Slot {
     fn add(&self, second: u64) {
         let stamp = second << 32;
         let count = |old: u64| if old & !0xffff_ffff == stamp { old.saturating_add(1) } else { stamp | 1 };
-        self.0.update(Ordering::Relaxed, Ordering::Relaxed, count);
+        let mut old = self.0.load(Ordering::Relaxed);
+        while let Err(seen) =
+            self.0.compare_exchange_weak(old, count(old), Ordering::Relaxed, Ordering::Relaxed)
+        {
+            old = seen;
+        }
     }
 
     fn count_since(&self, second: u64) -> u64 {

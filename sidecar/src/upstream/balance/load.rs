@@ -2,10 +2,11 @@
 //! Finagle). Rises to a higher latency at once, falls slowly. Readers and writers race without locks: a lost update
 //! costs one sample.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// In this time without samples the average falls to 1/e.
 const DECAY_NANOS: f64 = 10e9;
