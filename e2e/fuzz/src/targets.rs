@@ -5,7 +5,9 @@
 mod input;
 
 pub mod config_delta;
+pub mod detection;
 pub mod filters;
+pub mod flood;
 pub mod headers;
 pub mod http1;
 pub mod http1_chunked;
@@ -27,7 +29,9 @@ pub type Target = fn(&[u8]);
 /// All of them, by name.
 pub const ALL: &[(&str, Target)] = &[
     ("config_delta", config_delta::run),
+    ("detection", detection::run),
     ("filters", filters::run),
+    ("flood", flood::run),
     ("headers", headers::run),
     ("http1", http1::run),
     ("http1_chunked", http1_chunked::run),

@@ -45,6 +45,8 @@ pub const HTTP1: weft_http1::Config = weft_http1::Config {
 };
 /// How long a silent client is waited for where the protocol is not declared.
 const DETECT: Duration = Duration::from_secs(1);
+/// How HTTP/2 with prior knowledge begins (RFC 9113, section 3.4): as no request of HTTP/1.1 does.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// For the first byte of a connection that is accepted during a drain.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -192,19 +194,24 @@ pub async fn begin(worker: &Worker, stream: &TcpStream) -> Option<Http> {
 /// Which HTTP a plain connection speaks, by its first bytes: HTTP/2 with prior knowledge begins with `PRI`, which no
 /// HTTP/1.1 method does. Nothing is consumed.
 pub async fn sniff(stream: &TcpStream) -> std::io::Result<Http> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-    let mut first = [0; 16];
+    let mut first = [0; PREFACE.len()];
     loop {
         let count = stream.peek(&mut first).await?;
-        let seen = first.get(..count).unwrap_or_default();
-        if count == 0 || !PREFACE.starts_with(seen) {
-            return Ok(Http::One);
-        }
-        if count == PREFACE.len() {
-            return Ok(Http::Two);
+        if let Some(found) = version_of(first.get(..count).unwrap_or_default()) {
+            return Ok(found);
         }
         // A preface in pieces: peeking again at once would spin, so let others run.
         sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What a connection speaks that begins with these bytes; none where more of them must be seen. An empty beginning is one
+/// of a connection that has ended.
+pub fn version_of(first: &[u8]) -> Option<Http> {
+    if first.is_empty() || !PREFACE.starts_with(first.get(..PREFACE.len()).unwrap_or(first)) {
+        Some(Http::One)
+    } else {
+        (first.len() >= PREFACE.len()).then_some(Http::Two)
     }
 }
 
@@ -212,7 +219,11 @@ pub async fn sniff(stream: &TcpStream) -> std::io::Result<Http> {
 pub async fn is_http(stream: &TcpStream) -> bool {
     let mut first = [0; 24];
     let Ok(Ok(count)) = timeout(DETECT, stream.peek(&mut first)).await else { return false };
-    let seen = first.get(..count).unwrap_or_default();
-    let method = seen.split(|&byte| byte == b' ').next().unwrap_or_default();
-    !method.is_empty() && method.len() < seen.len() && method.iter().all(u8::is_ascii_uppercase)
+    begins_like_http(first.get(..count).unwrap_or_default())
+}
+
+/// Whether these are a method and a space, as a request begins.
+pub fn begins_like_http(first: &[u8]) -> bool {
+    let method = first.split(|&byte| byte == b' ').next().unwrap_or_default();
+    !method.is_empty() && method.len() < first.len() && method.iter().all(u8::is_ascii_uppercase)
 }

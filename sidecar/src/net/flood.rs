@@ -89,7 +89,7 @@ impl AsyncWrite for Guarded {
 
 /// Keeps up with the frames in what is read.
 #[derive(Debug)]
-struct Frames {
+pub struct Frames {
     /// Bytes that need not be looked at: the preface, payloads.
     skip: usize,
     head: [u8; HEAD_AND_INCREMENT],
@@ -100,14 +100,15 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(limit: u32) -> Self {
+    /// Nothing has been read yet; `limit` as in [`Guarded::new`].
+    pub fn new(limit: u32) -> Self {
         let left = limit.saturating_mul(2);
         let head = [0; HEAD_AND_INCREMENT];
         Self { skip: PREFACE, head, filled: 0, limit, left, since: Instant::now() }
     }
 
     /// Looks at the next bytes; whether they may pass.
-    fn see(&mut self, mut bytes: &[u8]) -> bool {
+    pub fn see(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let here = self.skip.min(bytes.len());
