@@ -12,7 +12,7 @@ use clap::Parser;
 
 use crate::probe::Probes;
 
-pub use limits::ClientLimits;
+pub use limits::{ClientLimits, PeerLimits};
 
 /// Weft's proxy: mutual TLS, JWT, authorization, resilience, rate limits and telemetry beside every instance.
 #[derive(Clone, Debug, Parser)]
@@ -141,6 +141,10 @@ pub struct Settings {
     /// What one client or listener may have at most.
     #[command(flatten)]
     pub limits: ClientLimits,
+
+    /// What one peer may have at most.
+    #[command(flatten)]
+    pub peer_limits: PeerLimits,
 }
 
 /// What to run as; none: the sidecar of a workload.
@@ -222,6 +226,11 @@ impl Settings {
             (AppAddress::Loopback, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
         };
         SocketAddr::new(ip, original.port())
+    }
+
+    /// What another proxy may do on one connection of `weft/1`.
+    pub fn peer_limits(&self) -> weft_transport::Limits {
+        self.peer_limits.of_connection(self.client_header_timeout)
     }
 
     /// Worker threads to start.

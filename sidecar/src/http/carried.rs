@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::{Request, Response};
 use tracing::debug;
 use weft_http1::Order;
-use weft_transport::{Limits, Tunnel};
+use weft_transport::Tunnel;
 
 use super::body::Body;
 use super::early::Early;
@@ -34,7 +34,8 @@ where
 {
     let registered = worker.connections.register(false);
     let spawn = LocalExec(worker.tasks.clone());
-    let connection = weft_transport::serve(stream, Limits::default(), Handler { request, tcp }, spawn);
+    let limits = worker.shared.settings.peer_limits();
+    let connection = weft_transport::serve(stream, limits, Handler { request, tcp }, spawn);
     let mut connection = pin!(connection);
     let ended = poll_fn(|cx| {
         if registered.control().poll_order(cx.waker()) != Order::Continue {

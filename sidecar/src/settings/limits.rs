@@ -1,4 +1,11 @@
-//! Limits against clients that ask for too much, whoever they are: part of the table of settings.
+//! Limits against clients and peers that ask for too much, whoever they are: part of the table of settings.
+
+use std::time::Duration;
+
+use weft_transport::Rate;
+use weft_transport::frame::MIN_STREAMS;
+
+use super::duration;
 
 /// What one client or listener may have at most.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,4 +47,50 @@ pub struct ClientLimits {
     /// may stand still. 0: it must only not stand still.
     #[arg(long, env = "WEFT_MIN_BODY_RATE", default_value_t = 64)]
     pub min_body_rate: u32,
+}
+
+/// What another proxy may have at most on one connection of `weft/1`, which carries all that it asks for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PeerLimits {
+    /// Requests and raw connections open on one connection between proxies, at least 32; more are refused unprocessed.
+    #[arg(
+        long,
+        env = "WEFT_MAX_PEER_STREAMS",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(i64::from(MIN_STREAMS)..)
+    )]
+    pub max_peer_streams: u32,
+
+    /// Requests that a proxy may give up per second before they are answered, four times that at once, at least 1; more
+    /// end its connection.
+    #[arg(
+        long,
+        env = "WEFT_MAX_PEER_RESETS",
+        default_value_t = 500,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub max_peer_resets: u32,
+
+    /// Bytes of large bodies that one connection between proxies may have under way, besides 64 KiB for each request.
+    #[arg(long, env = "WEFT_PEER_BUFFER", default_value_t = 8 << 20)]
+    pub peer_buffer: usize,
+
+    /// How long a proxy may leave a body standing that it is to take; raw connections may wait. 0s: so may all.
+    #[arg(long, env = "WEFT_PEER_STALL_TIMEOUT", default_value = "5m", value_parser = duration)]
+    pub peer_stall_timeout: Duration,
+}
+
+impl PeerLimits {
+    /// In the transport's words; `hello_timeout` is how long a peer may take to say HELLO.
+    pub fn of_connection(&self, hello_timeout: Duration) -> weft_transport::Limits {
+        let stall = Some(self.peer_stall_timeout).filter(|timeout| !timeout.is_zero());
+        weft_transport::Limits {
+            max_streams: self.max_peer_streams,
+            extra_credit: self.peer_buffer,
+            resets: Rate { burst: self.max_peer_resets.saturating_mul(4), per_second: self.max_peer_resets },
+            hello_timeout,
+            stall_timeout: stall.unwrap_or(Duration::MAX),
+            ..weft_transport::Limits::default()
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use weft_api::spiffe::SpiffeId;
 use weft_http1::head::Asked;
-use weft_transport::{Client, Code, Limits, Refused, StreamError};
+use weft_transport::{Client, Code, Refused, StreamError};
 
 use super::connect::{ConnectError, Target};
 use super::pool::{SendError, SendFailure, Sent, fault_of, is_right};
@@ -111,7 +111,8 @@ impl Muxes {
     /// Begins `weft/1` on a new connection.
     pub fn add(&self, worker: &Rc<Worker>, target: Target<'_>, stream: Stream, peer: SpiffeId) -> Rc<Mux> {
         let spawn = LocalExec(worker.tasks.clone());
-        let (client, connection) = weft_transport::connect(stream, Limits::default(), spawn);
+        let limits = worker.shared.settings.peer_limits();
+        let (client, connection) = weft_transport::connect(stream, limits, spawn);
         worker.tasks.spawn_local(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection to a proxy ended");

@@ -17,7 +17,7 @@ use crate::code::{Closed, Code};
 use crate::conn::{Conn, Drain, Role, State};
 use crate::dispatch::{DRAINING, Piece, THERE};
 use crate::frame::{self, DRAIN_SOON, HEADER, Header, Kind, Next};
-use crate::stream::{Slot, remember};
+use crate::stream::{Slot, Switch, remember};
 
 /// Bytes read at a time. The buffer is taken from the thread's own when there is something to read, and given back.
 pub const BUFFER: usize = 128 * 1024;
@@ -374,10 +374,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Ok(())
     }
 
-    /// Streams that have something to send and were given no credit for too long.
+    /// Requests and answers that have something to send and were given no credit for too long. Raw bytes have their own
+    /// time in which nothing may pass, which is not the connection's to know: whoever reads them may well pause.
     fn give_up_stalled(&self, state: &mut State, past: &impl Fn(Instant, Duration) -> bool) {
         let limit = self.conn.limits.stall_timeout;
-        let is_stalled = |slot: &&Slot| slot.borrow().send.blocked.is_some_and(|since| past(since, limit));
+        let is_stalled = |slot: &&Slot| {
+            let stream = slot.borrow();
+            stream.switch != Switch::Done && stream.send.blocked.is_some_and(|since| past(since, limit))
+        };
         let stalled: Vec<Slot> = state.streams.values().filter(is_stalled).map(Rc::clone).collect();
         for slot in stalled {
             self.conn.fail(state, &slot, Code::Stalled);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -453,6 +454,28 @@ fn raw_bytes_pass_both_ways_and_each_way_ends_by_itself() {
             assert!(back == sent);
         });
     }
+}
+
+#[test]
+fn raw_bytes_wait_for_their_reader_as_long_as_it_likes() {
+    run(async {
+        let limits = Limits { stall_timeout: Duration::from_mins(1), ..Limits::default() };
+        let (client, _server) = pair(&limits, 4096, echo);
+        let tunnel = client.open_tcp().unwrap();
+        let (mut from, mut to) = tokio::io::split(tunnel);
+        // More than there is credit for both ways, so that both sides stand still.
+        let writing = spawn_local(async move {
+            to.write_all(&vec![9; 3_000_000]).await.unwrap();
+            to.shutdown().await.unwrap();
+        });
+        // The clock of this test goes on by itself.
+        tokio::time::sleep(Duration::from_mins(30)).await;
+        assert!(!writing.is_finished(), "there was credit for all of it");
+        let mut back = Vec::new();
+        from.read_to_end(&mut back).await.unwrap();
+        assert_eq!(back.len(), 3_000_000);
+        writing.await.unwrap();
+    });
 }
 
 #[test]
