@@ -12,7 +12,7 @@ use weft_e2e::mesh::Mesh;
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer};
 
 /// Allocations per request of both proxies together.
-const AT_MOST: u64 = 49;
+const AT_MOST: u64 = 43;
 const WARM: u64 = 300;
 const REQUESTS: u64 = 2000;
 

@@ -43,9 +43,22 @@ impl TraceContext {
     }
 
     fn header(&self) -> HeaderValue {
-        let flags = u8::from(self.sampled);
-        let text = format!("00-{:032x}-{:016x}-{flags:02x}", self.trace_id, self.span_id);
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).expect("hexadecimal digits and dashes")
+        // Every request has one, and the formatter would allocate it in four steps.
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let [_, _, _, rest @ .., _, sampled] = &mut text;
+        let (trace, span) = rest.split_at_mut(32);
+        put_hex(trace, &self.trace_id.to_be_bytes());
+        put_hex(span.split_at_mut(1).1, &self.span_id.to_be_bytes());
+        *sampled += u8::from(self.sampled);
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes")
+    }
+}
+
+/// Two digits for each byte, as far as there is room.
+fn put_hex(to: &mut [u8], bytes: &[u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for (pair, byte) in to.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     }
 }
 
