@@ -20,12 +20,14 @@ pub mod reference_grant;
 pub mod rules;
 pub mod schema;
 mod schema_check;
+pub mod size;
 pub mod validate;
 
 pub use duration::Duration;
 pub use field_path::FieldPath;
 pub use mesh::{Mesh, MeshSpec, MeshStatus};
 pub use microservice::{Microservice, MicroserviceSpec, MicroserviceStatus};
+pub use size::Size;
 pub use validate::{Violation, validate, validate_mesh};
 
 /// API group of our kinds.

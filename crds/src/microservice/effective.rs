@@ -10,6 +10,7 @@ use crate::microservice::resilience::{
     RetryBudget,
 };
 use crate::microservice::retry_on::RetryOn;
+use crate::size::Size;
 
 /// Resilience in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +102,8 @@ pub struct EffectiveLimits {
     pub pending: u32,
     /// Requests under way.
     pub requests: u32,
+    /// Bytes of a request's body; none: no limit.
+    pub body: Option<Size>,
 }
 
 impl Resilience {
@@ -220,6 +223,7 @@ fn limits(layers: &Layers<'_, Limits>) -> EffectiveLimits {
         connections: layers.of(|l| l.connections).unwrap_or(defaults::LIMIT_CONNECTIONS),
         pending: layers.of(|l| l.pending).unwrap_or(defaults::LIMIT_PENDING),
         requests: layers.of(|l| l.requests).unwrap_or(defaults::LIMIT_REQUESTS),
+        body: layers.of(|l| l.body),
     }
 }
 
@@ -243,7 +247,8 @@ mod tests {
     fn nothing_said_means_timeouts_and_limits_only() {
         let effective = EffectiveResilience::default();
         assert_eq!(effective.timeout, Some(Duration::from_secs(5)));
-        assert_eq!(effective.limits, EffectiveLimits { connections: 1024, pending: 1024, requests: 4096 });
+        let limits = EffectiveLimits { connections: 1024, pending: 1024, requests: 4096, body: None };
+        assert_eq!(effective.limits, limits);
         assert_eq!(effective.retries, None);
         assert_eq!(effective.circuit_breaker, None);
         assert_eq!(effective.outlier_detection, None);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::Duration;
 use crate::microservice::authorization::values_by_name;
 use crate::microservice::retry_on::RetryOn;
+use crate::size::Size;
 use crate::{defaults, rules};
 
 /// How callers treat a service.
@@ -47,7 +48,7 @@ pub struct Resilience {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
 
-    /// What one sidecar may have open to the service. What is over is refused at once and ejects nobody.
+    /// What one sidecar may have open to the service, and how large a request may be. What is over is refused at once and ejects nobody.
     /// Default: each field's own. Example: `{requests: 1000}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -237,6 +238,11 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests: Option<u32>,
+
+    /// Bytes of a request's body: the service's own sidecar refuses more with 413, before the service sees it where the
+    /// length is known, else by breaking it off. Default: no limit of the service. Example: `10Mi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Size>,
 }
 
 /// What callers get while the breaker is open.

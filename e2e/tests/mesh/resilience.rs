@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weft_e2e::apps::http::HttpApp;
 use weft_e2e::client::{get, request, send};
@@ -24,6 +26,25 @@ async fn a_slow_answer_is_cut_at_the_timeout() {
     app.delay(Duration::from_secs(5));
     let answer = get(mesh.outbound("order-0", PRODUCT), "/x").await;
     assert_eq!((answer.status.as_u16(), answer.reason()), (504, "timeout"));
+}
+
+#[tokio::test]
+async fn a_body_larger_than_the_service_takes_is_refused() {
+    let (mesh, app) = order_and_product("  resilience: {limits: {body: 2Ki}}").await;
+    let outbound = mesh.outbound("order-0", PRODUCT);
+    let post = |size| request("POST", "/x").body(Bytes::from(vec![b'x'; size])).unwrap();
+    assert_eq!(send(outbound, post(2048)).await.status, 200);
+    let refused = send(outbound, post(2049)).await;
+    assert_eq!((refused.status.as_u16(), refused.reason()), (413, "body-too-large"));
+    assert_eq!(app.count(), 1, "what is known to be too large does not reach it");
+    // Of unknown length, in two pieces that are too much only together.
+    let mut stream = TcpStream::connect(outbound).await.unwrap();
+    let chunk = format!("500\r\n{}\r\n", "x".repeat(0x500));
+    let head = "POST /x HTTP/1.1\r\nhost: product\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    drop(stream.write_all(format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes()).await);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
 #[tokio::test]

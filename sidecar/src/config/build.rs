@@ -347,6 +347,7 @@ fn inbound_config(
         limits: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.limits)),
         made_of,
         limits_config: inbound.limits,
+        max_body: inbound.max_body_bytes,
     })
 }
 

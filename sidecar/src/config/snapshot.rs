@@ -144,6 +144,8 @@ pub struct InboundConfig {
     pub rate_limits: RateLimits,
     /// What may be in flight at once.
     pub limits: Arc<Limits>,
+    /// Bytes of a request's body; 0: no limit.
+    pub max_body: u64,
     pub(super) made_of: Vec<Origin>,
     pub(super) limits_config: Option<v1::Limits>,
 }

@@ -1,9 +1,10 @@
 //! What an inbound request or connection must pass, one function per step: mutual TLS, token, authorization, rate
-//! limits. Each calls its policy and acts on what it decides.
+//! limits, size. Each calls its policy and acts on what it decides.
 
 use http::Response;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
+use http_body::Body as _;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -12,6 +13,8 @@ use crate::config::snapshot::{InboundConfig, Snapshot};
 use crate::cx::{ConnCx, RequestCx};
 use crate::http::answer::put_standing;
 use crate::http::body::Body;
+use crate::http::limited::Limited;
+use crate::http::received::Received;
 use crate::net::worker::Worker;
 use crate::policy::authz::Decision;
 use crate::policy::rate_limit::tighter;
@@ -72,6 +75,17 @@ pub async fn rate(
     let standing = Box::pin(worker.shared.global_limits.check(redis, &checks, metrics)).await?;
     cx.standing = tighter(cx.standing, standing);
     Ok(())
+}
+
+/// How large its body may be: one that is known to be larger is refused, one that turns out to be is broken off.
+pub fn size(inbound: &InboundConfig, body: Received) -> Result<Received, Reject> {
+    let most = inbound.max_body;
+    match body.size_hint().exact() {
+        _ if most == 0 => Ok(body),
+        Some(length) if length > most => Err(Reject::new(Reason::BodyTooLarge).by("limits.body")),
+        Some(_) => Ok(body),
+        None => Ok(Received::Limited(Box::new(Limited::new(body, most, None)))),
+    }
 }
 
 /// Tells how the tightest limit stands, where it is to be told.

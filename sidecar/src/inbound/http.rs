@@ -57,6 +57,7 @@ async fn steps(
     checks::token(to.inbound, cx, &mut request.parts)?;
     checks::authorization(to.worker, to.inbound, cx, &request.parts)?;
     checks::rate(to.worker, to.config, to.inbound, cx, &request.parts).await?;
+    let body = checks::size(to.inbound, body)?;
     let slot = to.inbound.limits.request()?;
     let mut answer = app::send(to.worker, &to.peer.port, cx, (request, body), slot).await?;
     checks::tell_rate(cx, &mut answer);

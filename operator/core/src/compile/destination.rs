@@ -4,8 +4,9 @@
 
 use weft_api::v1;
 use weft_crds::microservice::{
-    BalancePolicy, EffectiveBreaker, EffectiveLimits, EffectiveOutlier, EffectiveRetries, Fault, FaultAction,
-    FaultWhen, HashKey, LoadBalancing, Microservice, MtlsMode, Port, Resilience, RetryOn, ZoneUse,
+    BalancePolicy, EffectiveBreaker, EffectiveLimits, EffectiveOutlier, EffectiveResilience,
+    EffectiveRetries, Fault, FaultAction, FaultWhen, HashKey, LoadBalancing, Microservice, MtlsMode, Port,
+    Resilience, RetryOn, ZoneUse,
 };
 
 use super::inbound::millis;
@@ -16,8 +17,7 @@ use crate::world::{Name, World};
 
 /// The Destination resource of one port.
 pub fn of(world: &World, workload: &Name, service: &Microservice, port: &Port) -> Body {
-    let defaults = world.mesh().defaults.resilience.as_ref();
-    let resilience = Resilience::effective(service.spec.resilience.as_ref(), defaults);
+    let resilience = resilience(world, service);
     Body::Destination(v1::Destination {
         protocol: proxy::protocol(world, workload, port).into(),
         mtls: mtls(world, workload, service, port),
@@ -36,6 +36,11 @@ pub fn of(world: &World, workload: &Name, service: &Microservice, port: &Port) -
         service: workload.to_string(),
         port: port.port.into(),
     })
+}
+
+/// What is in force for this service: its own word, else the mesh's.
+pub(super) fn resilience(world: &World, service: &Microservice) -> EffectiveResilience {
+    Resilience::effective(service.spec.resilience.as_ref(), world.mesh().defaults.resilience.as_ref())
 }
 
 fn mtls(world: &World, workload: &Name, service: &Microservice, port: &Port) -> Option<v1::Mtls> {
@@ -116,7 +121,7 @@ fn outlier(outlier: EffectiveOutlier) -> v1::Outlier {
 }
 
 fn limits(limits: EffectiveLimits) -> v1::Limits {
-    let EffectiveLimits { connections, pending, requests } = limits;
+    let EffectiveLimits { connections, pending, requests, body: _ } = limits;
     v1::Limits { connections, pending, requests }
 }
 

@@ -1,14 +1,15 @@
-//! What a service's own proxy does with what comes in: ports, mutual TLS, tokens, rules, rate limits.
+//! What a service's own proxy does with what comes in: ports, mutual TLS, tokens, rules, rate limits, size of bodies.
 //!
 //! Limits on connections are the callers' (see `destination`), so none are compiled here.
 
 use weft_api::v1;
+use weft_crds::Size;
 use weft_crds::microservice::{
     Algorithm, Failure, LimitHeaders, Microservice, MtlsMode, Port, RateLimit, RateLimitKey, Scope,
 };
 
 use super::resource::Body;
-use super::{authentication, authorization, proxy};
+use super::{authentication, authorization, destination, proxy};
 use crate::world::{InstanceRef, Name, World};
 
 /// The Inbound resource of an instance.
@@ -23,6 +24,7 @@ pub fn of(world: &World, instance: &InstanceRef, service: &Microservice) -> Body
         authorization: authorization::of(world, workload, service),
         rate_limits: limits.map(|limit| rate_limit(world, workload, service, limit)).collect(),
         limits: None,
+        max_body_bytes: destination::resilience(world, service).limits.body.map_or(0, Size::bytes),
     })
 }
 
