@@ -93,7 +93,7 @@ pub struct Attempt {
     pub number: usize,
     /// Its answer; none when there was none.
     pub status: Option<StatusCode>,
-    /// Why there was none; neither, where another attempt was faster.
+    /// Why there was none; neither, where it was given up: another attempt was faster, or whoever asked has gone.
     pub reject: Option<Reject>,
     /// How long it took.
     pub duration: Duration,

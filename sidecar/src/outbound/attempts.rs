@@ -15,7 +15,7 @@ use weft_api::v1::Protocol;
 use super::hedge::race;
 use super::mirror;
 use super::routes::Routed;
-use super::span::{self, Span};
+use super::span::Span;
 use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::RequestCx;
 use crate::http::body::{Body, End};
@@ -55,7 +55,7 @@ pub(super) struct Try {
     pub(super) picked: Picked,
     pub(super) permit: Option<Permit>,
     pub(super) since: Instant,
-    pub(super) span: Option<Span>,
+    pub(super) span: Span,
 }
 
 /// What sending a request gave.
@@ -170,7 +170,7 @@ impl Run<'_> {
                 let endpoint = this.picked.endpoint();
                 let speaks = speaks(self.destination.protocol, endpoint, self.cx, &self.outgoing);
                 deadline::tell(self.outgoing.headers_mut(), until, this.since);
-                Span::tell(this.span, self.outgoing.headers_mut());
+                this.span.tell(self.outgoing.headers_mut());
                 let target = target(self.destination, endpoint);
                 let sent = timeout_at(until, self.outgoing.send(self.worker, target, speaks)).await;
                 // Connecting is paid once and says nothing about how fast the next request is answered.
@@ -193,7 +193,7 @@ impl Run<'_> {
         match self.pick(now) {
             Ok(picked) => {
                 self.tried.push(picked.index());
-                let span = Span::begin(self.worker, self.cx, self.tried.len(), now);
+                let span = Span::begin(self, picked.endpoint(), self.tried.len(), now);
                 Ok(Try { picked, permit, since: now, span })
             }
             Err(reject) => {
@@ -205,8 +205,8 @@ impl Run<'_> {
     }
 
     fn end(&mut self, this: Try, sent: Sent) -> Ended {
-        this.traced(self.worker, self.destination, &span::Outcome::of(&sent));
-        let Try { picked, permit, since, .. } = this;
+        let Try { picked, permit, since, span } = this;
+        span.end(&sent);
         self.cx.endpoint = Some(picked.endpoint().address());
         let outcome = match &sent {
             Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
@@ -253,7 +253,7 @@ impl Run<'_> {
 
     /// One of several attempts has failed; others are under way.
     pub(super) fn fail(&self, this: Try, sent: &Sent, outcome: Outcome) {
-        this.traced(self.worker, self.destination, &span::Outcome::of(sent));
+        this.span.end(sent);
         self.judge(&this.picked, outcome, this.since);
         self.record(this.permit, outcome);
     }

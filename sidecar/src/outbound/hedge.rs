@@ -10,7 +10,6 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempts::{Run, Sent, Try, speaks, target, timed_out};
-use super::span::{self, Span};
 use crate::http::deadline;
 use crate::policy::outcome::{Health, Outcome};
 use crate::policy::retry::Hedge;
@@ -55,7 +54,6 @@ pub(super) async fn race(run: &mut Run<'_>, first: Try, hedge: Hedge, until: Ins
     let now = Instant::now();
     for outrun in tries.iter().flatten() {
         outrun.picked.outrun(now - outrun.since, now);
-        outrun.traced(run.worker, run.destination, &span::Outcome::Outrun);
     }
     (winner, sent)
 }
@@ -66,7 +64,7 @@ fn fly(run: &Run<'_>, index: usize, this: &Try, until: Instant) -> impl Future<O
     let mut outgoing = run.outgoing.twin();
     let speaks = speaks(destination.protocol, &endpoint, run.cx, &outgoing);
     deadline::tell(outgoing.headers_mut(), until, this.since);
-    Span::tell(this.span, outgoing.headers_mut());
+    this.span.tell(outgoing.headers_mut());
     async move {
         let sent = outgoing.send(&worker, target(&destination, &endpoint), speaks).await;
         (index, sent, outgoing.sent())

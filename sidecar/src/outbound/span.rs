@@ -1,87 +1,95 @@
 //! The span of one attempt: begun where an attempt is (`attempts.rs`, `hedge.rs`), told to the endpoint, whose own span
-//! stands below it, and exported when the attempt has ended, however that was. Costs a look where the request is not
-//! recorded.
+//! stands below it, and exported when the attempt has ended, however that was: also when nobody waits for it any more.
+//! Costs a look where the request is not recorded.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::attempts::{Sent, Try};
-use crate::config::snapshot::Destination;
-use crate::cx::RequestCx;
+use super::attempts::{Run, Sent};
 use crate::net::worker::Worker;
 use crate::reject::Reject;
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::{Attempt, clock};
+use crate::upstream::balance::Endpoint;
 
-/// A span under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+/// A span under way; none, where the request is not recorded. Dropped before [`Span::end`], the attempt was given up:
+/// another one was faster, or whoever asked has gone.
+pub(super) struct Span(Option<Box<Open>>);
+
+struct Open {
+    worker: Rc<Worker>,
     trace: TraceContext,
+    destination: Arc<str>,
+    endpoint: SocketAddr,
     /// Which attempt it is, from 1.
     number: usize,
     since: Instant,
 }
 
-/// How an attempt ended.
-pub(super) enum Outcome<'a> {
-    /// It was answered.
-    Answered(StatusCode),
-    /// It was not.
-    Failed(&'a Reject),
-    /// Another one was faster.
-    Outrun,
-}
-
-impl<'a> Outcome<'a> {
-    pub(super) fn of(sent: &'a Sent) -> Self {
-        match sent {
-            Ok((answer, _)) => Self::Answered(answer.status()),
-            Err(failure) => Self::Failed(&failure.reject),
-        }
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Span").field(&self.0.as_ref().map(|open| open.trace)).finish()
     }
 }
 
 impl Span {
-    /// The span of the attempt with this number; none, where the request is not recorded.
-    pub(super) fn begin(worker: &Worker, cx: &RequestCx, number: usize, now: Instant) -> Option<Self> {
-        let wanted = worker.shared.telemetry.spans.wants(&cx.trace);
-        wanted.then(|| Self { trace: cx.trace.child(), number, since: now })
+    /// The span of the attempt with this number.
+    pub(super) fn begin(run: &Run<'_>, endpoint: &Endpoint, number: usize, now: Instant) -> Self {
+        let wanted = run.worker.shared.telemetry.spans.wants(&run.cx.trace);
+        Self(wanted.then(|| {
+            Box::new(Open {
+                worker: Rc::clone(run.worker),
+                trace: run.cx.trace.child(),
+                destination: Arc::clone(&run.destination.name),
+                endpoint: endpoint.address(),
+                number,
+                since: now,
+            })
+        }))
     }
 
     /// Tells the endpoint whose child its span is.
-    pub(super) fn tell(span: Option<Self>, headers: &mut HeaderMap) {
-        if let Some(span) = span {
-            span.trace.inject(headers);
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        if let Some(open) = &self.0 {
+            open.trace.inject(headers);
         }
     }
 
-    fn end(self, worker: &Worker, to: (&Arc<str>, SocketAddr), outcome: &Outcome<'_>) {
-        let (status, reject) = match outcome {
-            Outcome::Answered(status) => (Some(*status), None),
-            Outcome::Failed(reject) => (None, Some((*reject).clone())),
-            Outcome::Outrun => (None, None),
-        };
-        worker.shared.telemetry.attempted(Attempt {
+    /// Exports it: the attempt has ended so.
+    pub(super) fn end(mut self, sent: &Sent) {
+        if let Some(open) = self.0.take() {
+            match sent {
+                Ok((answer, _)) => open.export(Some(answer.status()), None),
+                Err(failure) => open.export(None, Some(failure.reject.clone())),
+            }
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.export(None, None);
+        }
+    }
+}
+
+impl Open {
+    fn export(self, status: Option<StatusCode>, reject: Option<Reject>) {
+        self.worker.shared.telemetry.attempted(Attempt {
             trace: self.trace,
-            destination: Arc::clone(to.0),
-            endpoint: Some(to.1),
+            destination: self.destination,
+            endpoint: Some(self.endpoint),
             number: self.number,
             status,
             reject,
             duration: Instant::now().saturating_duration_since(self.since),
             ended: clock::now(),
         });
-    }
-}
-
-impl Try {
-    /// Exports the span of this attempt.
-    pub(super) fn traced(&self, worker: &Worker, destination: &Destination, outcome: &Outcome<'_>) {
-        if let Some(span) = self.span {
-            span.end(worker, (&destination.name, self.picked.endpoint().address()), outcome);
-        }
     }
 }

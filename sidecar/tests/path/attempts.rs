@@ -127,7 +127,7 @@ async fn an_attempt_that_was_outrun_is_a_span_too() {
     let proxy = traced(&collector, 1.0, retries, &[slow, quick]);
     let to = proxy.address(&format!("outbound/{DESTINATION}")).unwrap();
     let mut caller = Client::connect(to).await;
-    let is_outrun = |span: &Span| text(&span.attributes, "weft.outcome").as_deref() == Some("outrun");
+    let is_outrun = |span: &Span| text(&span.attributes, "weft.outcome").as_deref() == Some("given-up");
     let mut outrun = None;
     // Which of the two is asked first is left to chance.
     for _ in 0..100 {
@@ -139,6 +139,30 @@ async fn an_attempt_that_was_outrun_is_a_span_too() {
     }
     let outrun = outrun.expect("the slow one is asked first at times");
     assert_eq!(text(&outrun.attributes, "network.peer.port").unwrap(), slow.port().to_string());
+}
+
+#[tokio::test]
+async fn an_attempt_whose_asker_has_gone_is_a_span_too() {
+    let mut collector = Collector::start().await;
+    let (app, parents) = failing_once(Arc::new(Semaphore::new(0))).await;
+    parents.lock().unwrap().push(String::new());
+    let proxy = traced(&collector, 1.0, v1::Retries::default(), &[app]);
+    let to = proxy.address(&format!("outbound/{DESTINATION}")).unwrap();
+    let mut caller = Client::connect(to).await;
+    let asking = async { drop(caller.get("/").await) };
+    let arrived = async {
+        while parents.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = asking => unreachable!("nobody answers"),
+        () = arrived => {}
+    }
+    drop(caller);
+    let spans = spans(&mut collector, 2).await;
+    assert_eq!(text(&spans["1"].attributes, "weft.outcome").unwrap(), "given-up");
+    assert_eq!(spans["1"].parent_span_id, spans["0"].span_id);
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ fn of_attempt(attempt: &Attempt) -> SpanData {
     let ended = match (attempt.status, &attempt.reject) {
         (Some(_), _) => "answered",
         (None, Some(_)) => "failed",
-        (None, None) => "outrun",
+        (None, None) => "given-up",
     };
     let mut attributes = vec![
         KeyValue::new("weft.destination", attempt.destination.to_string()),
