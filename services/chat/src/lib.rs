@@ -48,6 +48,7 @@ pub async fn serve(
     let needed = vec![Dependency::Redis(redis.clone())];
     let identity = ("chat", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
+    service.describe(include_str!("../openapi.yaml"))?;
     let chat = Arc::new(assemble(&settings, redis, Store::new(pool.clone()), service.clone())?);
     let prepare = {
         let (chat, service) = (chat.clone(), service.clone());

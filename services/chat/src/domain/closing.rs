@@ -1,5 +1,5 @@
 //! Why the service ends a connection: the close code and the reason that the client is told.
-//! `services/chat/README.md` shows the same table; a test compares them.
+//! `services/chat/README.md` and `openapi.yaml` show the same table; a test compares them.
 
 /// Why a connection is ended by the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_shows_the_same_table() {
-        let readme = include_str!("../../README.md");
+    fn readme_and_openapi_document_show_the_same_table() {
+        let (readme, openapi) = (include_str!("../../README.md"), include_str!("../../openapi.yaml"));
         for closing in Closing::ALL {
             let row = format!("| {} | {} |", closing.code(), closing.reason());
             assert!(readme.contains(&row), "services/chat/README.md lacks the row\n{row}");
+            assert!(openapi.contains(&row), "services/chat/openapi.yaml lacks the row\n{row}");
             assert!(closing.reason().len() <= 123, "a close frame has no room for it");
         }
     }

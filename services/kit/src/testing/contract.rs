@@ -46,6 +46,15 @@ impl Contract {
         }
     }
 
+    /// Panics unless a value is as the document describes what has that name.
+    pub(super) fn check_named(&self, name: &str, value: &Value) {
+        let schema = self.0.pointer(&format!("/components/schemas/{name}"));
+        let schema = schema.unwrap_or_else(|| panic!("{name} is not documented"));
+        if let Err(wrong) = self.conforms(value, schema) {
+            panic!("{value} is no {name} as documented: {wrong}");
+        }
+    }
+
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let Some(reference) = schema["$ref"].as_str() else { return schema };
         let target = self.0.pointer(reference.trim_start_matches('#'));

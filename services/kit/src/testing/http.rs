@@ -60,6 +60,12 @@ impl Http {
         self.base.trim_start_matches("http://")
     }
 
+    /// Panics unless something that came another way, a frame of a WebSocket, is as the document describes what has that
+    /// name.
+    pub fn documents(&self, name: &str, value: &Value) {
+        self.contract.as_ref().expect("the service is described").check_named(name, value);
+    }
+
     /// The same client on behalf of a user.
     #[must_use]
     pub fn user(&self, id: Uuid, role: &str) -> Self {
