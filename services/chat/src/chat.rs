@@ -6,6 +6,7 @@ use shop_kit::service::Service;
 
 use crate::{
     domain::frame::{Message, MessageId, Outgoing},
+    metrics::Counters,
     people::People,
     presence::Presence,
     relay::Relay,
@@ -37,6 +38,8 @@ pub struct Chat {
     pub people: Arc<People>,
     /// How far they have read.
     pub acknowledged: Arc<Acknowledged>,
+    /// What is counted.
+    pub counters: Counters,
     /// How patient to be.
     pub patience: Patience,
     /// The running service.

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::OptionFuture;
 use rand::RngExt as _;
-use shop_kit::errors::chain;
+use shop_kit::{clock, errors::chain};
 use time::OffsetDateTime;
 use tokio::{
     sync::broadcast::{
@@ -28,8 +28,9 @@ use crate::{
         closing::Closing,
         frame::{MessageId, Outgoing, Person},
     },
+    metrics::{Batch, Ended, Way},
     people::Connected,
-    rooms::{Delivery, Membership},
+    rooms::{Delivery, Membership, Told},
     socket::{Gone, Received, Socket},
     store::Standing,
 };
@@ -55,19 +56,9 @@ pub struct Guest {
     pub after: MessageId,
 }
 
-/// Why a connection ends.
-enum End {
-    /// The client closed it, or it broke.
-    Gone,
-    /// The client takes nothing any more, not even a close frame.
-    Stuck,
-    /// The service ends it.
-    Closed(Closing),
-}
-
-impl From<Gone> for End {
+impl From<Gone> for Ended {
     fn from(_: Gone) -> Self {
-        End::Gone
+        Ended::Gone
     }
 }
 
@@ -75,8 +66,10 @@ impl From<Gone> for End {
 pub async fn serve(chat: Arc<Chat>, guest: Guest, socket: Socket) {
     let room = guest.membership.room().clone();
     let Some(connected) = chat.people.connect(guest.person.user, Instant::now()) else {
+        chat.counters.ended(Ended::Closed(Closing::TooManyConnections));
         return socket.close(Closing::TooManyConnections).await;
     };
+    let _open = chat.counters.open();
     let person = guest.person.clone();
     let mut connection = Connection::new(chat.clone(), guest, connected, socket);
     chat.presence.enter(&room, &person).await;
@@ -85,10 +78,11 @@ pub async fn serve(chat: Arc<Chat>, guest: Guest, socket: Socket) {
     // Whoever closes a connection to open another one must find its place free.
     drop((guest, connected));
     chat.presence.leave(&room, &person).await;
+    chat.counters.ended(end);
     match end {
-        End::Gone => socket.end().await,
-        End::Stuck => debug!(%room, user = %person.user, "a client takes nothing any more"),
-        End::Closed(why) => {
+        Ended::Gone => socket.end().await,
+        Ended::Stuck => debug!(%room, user = %person.user, "a client takes nothing any more"),
+        Ended::Closed(why) => {
             debug!(%room, user = %person.user, code = why.code(), reason = why.reason(), "connection closed");
             socket.close(why).await;
         }
@@ -121,7 +115,7 @@ impl Connection {
         Self { at: guest.after, chat, guest, connected, socket, frames, heard: now }
     }
 
-    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn run(&mut self) -> Result<std::convert::Infallible, Ended> {
         self.welcome().await?;
         let mut live = self.catch_up().await?;
         self.send(Outgoing::Live { id: self.at }.text()).await?;
@@ -145,13 +139,13 @@ impl Connection {
                 }
                 Next::Delivery(delivery) => self.deliver(delivery, &mut live).await?,
                 Next::Tick => self.ask().await?,
-                Next::Expired => return Err(End::Closed(Closing::Expired)),
+                Next::Expired => return Err(Ended::Closed(Closing::Expired)),
                 Next::Closing => return Err(self.send_away().await),
             }
         }
     }
 
-    async fn welcome(&mut self) -> Result<(), End> {
+    async fn welcome(&mut self) -> Result<(), Ended> {
         let room = self.guest.membership.room().clone();
         let present = self.chat.presence.list(&room).await.ok();
         let Standing { last, acked } = self.guest.standing;
@@ -170,38 +164,41 @@ impl Connection {
 
     /// Sends all messages after the last one that was sent, and answers with what follows them. However much there is
     /// and however long it takes, the room's queue does not run over meanwhile: for each page it is another one.
-    async fn catch_up(&mut self) -> Result<Receiver<Delivery>, End> {
+    async fn catch_up(&mut self) -> Result<Receiver<Delivery>, Ended> {
         loop {
             let live = self.guest.membership.listen();
             let page = self.chat.store.after(self.guest.membership.room(), self.at, PAGE).await;
             let page = page.map_err(|error| {
                 warn!(error = chain(&error), "missed messages cannot be read");
-                End::Closed(Closing::Unavailable)
+                Ended::Closed(Closing::Unavailable)
             })?;
+            let mut batch = Batch::default();
             for message in &page {
-                self.put_message(message.id, Outgoing::Message(message).text()).await?;
+                let message = Told::here(message.id, Outgoing::Message(message).text());
+                self.put_message(message, &mut batch).await?;
             }
             self.flush().await?;
+            self.chat.counters.delivered(Way::Replayed, &batch, clock::now());
             if page.len() < usize::try_from(PAGE).unwrap_or_default() {
                 return Ok(live);
             }
         }
     }
 
-    async fn take(&mut self, received: Received) -> Result<(), End> {
+    async fn take(&mut self, received: Received) -> Result<(), Ended> {
         self.heard = Instant::now();
         match received {
             Received::Text(text) => self.frame(&text).await,
             Received::Alive => Ok(()),
-            Received::Bad(why) => Err(End::Closed(why)),
-            Received::Gone => Err(End::Gone),
+            Received::Bad(why) => Err(Ended::Closed(why)),
+            Received::Gone => Err(Ended::Gone),
         }
     }
 
-    async fn deliver_waiting(&mut self, live: &mut Receiver<Delivery>) -> Result<(), End> {
+    async fn deliver_waiting(&mut self, live: &mut Receiver<Delivery>) -> Result<(), Ended> {
         match live.try_recv() {
             Ok(delivery) => self.deliver(Ok(delivery), live).await,
-            Err(TryRecvError::Lagged(_)) => Err(End::Closed(Closing::TooSlow)),
+            Err(TryRecvError::Lagged(_)) => Err(Ended::Closed(Closing::TooSlow)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(()),
         }
     }
@@ -211,69 +208,75 @@ impl Connection {
         &mut self,
         first: Result<Delivery, RecvError>,
         live: &mut Receiver<Delivery>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Ended> {
         let mut next = match first {
             Ok(delivery) => delivery,
-            Err(RecvError::Lagged(_)) => return Err(End::Closed(Closing::TooSlow)),
+            Err(RecvError::Lagged(_)) => return Err(Ended::Closed(Closing::TooSlow)),
             // A room is followed as long as it has members, unless the service stops.
             Err(RecvError::Closed) => return Err(self.send_away().await),
         };
+        let mut batch = Batch::default();
         for _ in 0..TOGETHER {
             match next {
                 Delivery::Event(frame) => self.put(frame).await?,
-                Delivery::Message(id, _) if id <= self.at => {}
-                Delivery::Message(id, frame) if id == self.at.next() => self.put_message(id, frame).await?,
-                Delivery::Message(..) => *live = self.catch_up().await?,
+                Delivery::Message(message) if message.id <= self.at => {}
+                Delivery::Message(message) if message.id == self.at.next() => {
+                    self.put_message(message, &mut batch).await?;
+                }
+                Delivery::Message(_) => *live = self.catch_up().await?,
             }
             next = match live.try_recv() {
                 Ok(delivery) => delivery,
-                Err(TryRecvError::Lagged(_)) => return Err(End::Closed(Closing::TooSlow)),
+                Err(TryRecvError::Lagged(_)) => return Err(Ended::Closed(Closing::TooSlow)),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             };
         }
-        self.flush().await
+        self.flush().await?;
+        self.chat.counters.delivered(Way::Live, &batch, clock::now());
+        Ok(())
     }
 
     /// Asks the client whether it is there, or gives it up.
-    async fn ask(&mut self) -> Result<(), End> {
+    async fn ask(&mut self) -> Result<(), Ended> {
         if self.heard.elapsed() > self.chat.patience.idle {
-            return Err(End::Closed(Closing::Idle));
+            return Err(Ended::Closed(Closing::Idle));
         }
         within(self.chat.patience.send, self.socket.ping()).await
     }
 
     /// Tells the client to come back, to another instance, at a time of its own.
-    async fn send_away(&mut self) -> End {
+    async fn send_away(&mut self) -> Ended {
         let most = u64::try_from(COME_BACK_WITHIN.as_millis()).unwrap_or_default();
         let after_ms = rand::rng().random_range(0..most);
         match self.send(Outgoing::Reconnect { after_ms }.text()).await {
-            Ok(()) => End::Closed(Closing::Restart),
+            Ok(()) => Ended::Closed(Closing::Restart),
             Err(end) => end,
         }
     }
 
-    async fn send(&mut self, frame: Utf8Bytes) -> Result<(), End> {
+    async fn send(&mut self, frame: Utf8Bytes) -> Result<(), Ended> {
         within(self.chat.patience.send, self.socket.send(frame)).await
     }
 
-    async fn put(&mut self, frame: Utf8Bytes) -> Result<(), End> {
+    async fn put(&mut self, frame: Utf8Bytes) -> Result<(), Ended> {
         within(self.chat.patience.send, self.socket.put(frame)).await
     }
 
-    async fn put_message(&mut self, id: MessageId, frame: Utf8Bytes) -> Result<(), End> {
-        self.put(frame).await?;
-        self.at = id;
+    async fn put_message(&mut self, message: Told, batch: &mut Batch) -> Result<(), Ended> {
+        batch.add(&message);
+        self.put(message.frame).await?;
+        self.at = message.id;
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self) -> Result<(), Ended> {
         within(self.chat.patience.send, self.socket.flush()).await
     }
 }
 
 /// Gives up a client that takes nothing for too long.
-async fn within(patience: Duration, sent: impl Future<Output = Result<(), Gone>>) -> Result<(), End> {
-    Ok(timeout(patience, sent).await.map_err(|_| End::Stuck)??)
+async fn within(patience: Duration, sent: impl Future<Output = Result<(), Gone>>) -> Result<(), Ended> {
+    Ok(timeout(patience, sent).await.map_err(|_| Ended::Stuck)??)
 }
 
 fn ticks(every: Duration) -> Interval {
@@ -285,5 +288,5 @@ fn ticks(every: Duration) -> Interval {
 
 /// How long until then.
 fn left(at: OffsetDateTime) -> Duration {
-    (at - shop_kit::clock::now()).try_into().unwrap_or_default()
+    (at - clock::now()).try_into().unwrap_or_default()
 }

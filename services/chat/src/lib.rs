@@ -8,6 +8,7 @@ pub mod api;
 pub mod chat;
 pub mod connection;
 pub mod domain;
+pub mod metrics;
 pub mod people;
 pub mod presence;
 pub mod relay;
@@ -31,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    chat::Chat, people::People, presence::Presence, relay::Relay, rooms::Rooms, seen::Acknowledged,
-    settings::Settings, store::Store,
+    chat::Chat, metrics::Counters, people::People, presence::Presence, relay::Relay, rooms::Rooms,
+    seen::Acknowledged, settings::Settings, store::Store,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -69,6 +70,7 @@ fn assemble(settings: &Settings, redis: Redis, store: Store, service: Arc<Servic
         presence: Presence::new(redis, relay.clone(), settings.presence_timeout),
         people: Arc::new(People::new(settings.pace(), settings.connections_per_user.into())),
         acknowledged: Arc::new(Acknowledged::new(store.clone())),
+        counters: Counters::new(service.metrics()),
         patience: settings.patience(),
         store,
         rooms,

@@ -18,17 +18,19 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisResult,
     Value, aio::MultiplexedConnection, cmd, pipe,
 };
-use shop_kit::redis::Redis;
+use shop_kit::{clock, redis::Redis};
+use time::OffsetDateTime;
 use tokio::{sync::Notify, time::sleep};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{info, warn};
 
 use crate::{
     domain::{frame::MessageId, room::Room},
-    rooms::{Arrival, Rooms},
+    rooms::{Arrival, Rooms, Told},
 };
 
 const PATIENCE: Duration = Duration::from_millis(500);
+const NANOS_PER_MICRO: i128 = 1000;
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
@@ -57,7 +59,8 @@ impl Relay {
 
     /// Tells the other instances of a message that was stored.
     pub async fn stored(&self, room: &Room, id: MessageId, frame: &Utf8Bytes) {
-        self.publish(room, &format!("{} {frame}", id.0)).await;
+        let micros = clock::now().unix_timestamp_nanos() / NANOS_PER_MICRO;
+        self.publish(room, &format!("{}@{micros} {frame}", id.0)).await;
     }
 
     /// Tells all instances, this one included, of something that is not stored.
@@ -182,17 +185,19 @@ fn take(rooms: &Rooms, prefix: &str, data: Vec<Value>) {
     }
 }
 
-/// `<id> <frame>` for a message, `- <frame>` for an event.
+/// `<id>@<microseconds since 1970> <frame>` for a message, `- <frame>` for an event.
 fn arrival(payload: Vec<u8>) -> Option<Arrival> {
     let payload = bytes::Bytes::from(payload);
     let space = payload.iter().position(|b| *b == b' ')?;
-    let id = payload.slice(..space);
+    let head = payload.slice(..space);
     let frame = Utf8Bytes::try_from(payload.slice(space + 1..)).ok()?;
-    if &*id == b"-" {
+    if &*head == b"-" {
         return Some(Arrival::Event(frame));
     }
-    let id: i64 = std::str::from_utf8(&id).ok()?.parse().ok()?;
-    (id > 0).then_some(Arrival::Message(MessageId(id), frame))
+    let (id, micros) = std::str::from_utf8(&head).ok()?.split_once('@')?;
+    let (id, micros): (i64, i64) = (id.parse().ok()?, micros.parse().ok()?);
+    let published = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * NANOS_PER_MICRO).ok();
+    (id > 0).then_some(Arrival::Message(Told { id: MessageId(id), frame, published }))
 }
 
 #[cfg(test)]
@@ -202,24 +207,31 @@ mod tests {
     #[test]
     fn only_what_instances_send_is_taken() {
         for (payload, expect) in [
-            ("7 {\"a\":1}", Some((Some(7), "{\"a\":1}"))),
+            ("7@1700000000000000 {\"a\":1}", Some((Some(7), "{\"a\":1}"))),
             ("- {}", Some((None, "{}"))),
             ("- two words", Some((None, "two words"))),
             ("", None),
             ("7", None),
-            ("0 {}", None),
-            ("-7 {}", None),
-            ("x {}", None),
-            ("99999999999999999999 {}", None),
+            ("7 {}", None),
+            ("7@ {}", None),
+            ("7@x {}", None),
+            ("0@1 {}", None),
+            ("-7@1 {}", None),
+            ("x@1 {}", None),
+            ("99999999999999999999@1 {}", None),
         ] {
             let got = arrival(payload.as_bytes().to_vec()).map(|arrival| match arrival {
-                Arrival::Message(id, frame) => (Some(id.0), frame),
+                Arrival::Message(message) => (Some(message.id.0), message.frame),
                 Arrival::Event(frame) => (None, frame),
                 Arrival::Look => unreachable!("nobody sends it"),
             });
             let got = got.as_ref().map(|(id, frame)| (*id, frame.as_str()));
             assert_eq!(got, expect, "{payload}");
         }
-        assert!(arrival(b"7 \xff".to_vec()).is_none());
+        assert!(arrival(b"7@1 \xff".to_vec()).is_none());
+        let Some(Arrival::Message(told)) = arrival(b"7@1700000000000001 {}".to_vec()) else {
+            panic!("it is one")
+        };
+        assert_eq!(told.published.unwrap().unix_timestamp_nanos(), 1_700_000_000_000_001_000);
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-pub use self::hub::{Arrival, Delivery};
+pub use self::hub::{Arrival, Delivery, Told};
 use self::hub::{Hub, follow};
 use crate::{
     domain::{frame::MessageId, room::Room},
@@ -155,7 +155,7 @@ impl Membership {
 
     /// Tells the members here of a message that was stored.
     pub fn stored(&self, id: MessageId, frame: Utf8Bytes) {
-        self.hub.arrive(Arrival::Message(id, frame));
+        self.hub.arrive(Arrival::Message(Told::here(id, frame)));
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-pub use prometheus::IntCounterVec;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+pub use prometheus::{Histogram, IntCounterVec, IntGauge};
+use prometheus::{HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
 
 use crate::store::Usage;
+
+/// Seconds, from what a cache answers to what nobody waits for.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The metrics of one service.
 #[derive(Clone, Debug)]
@@ -57,13 +58,12 @@ impl Metrics {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let duration = HistogramOpts::new("shop_request_duration_seconds", "Time to the head of the answer.");
         Self {
             requests: counter("shop_requests_total", "Requests answered.", &["protocol", "route", "status"]),
             duration: register(
                 &registry,
-                HistogramVec::new(duration.buckets(buckets), &["protocol", "route"]),
+                HistogramVec::new(duration.buckets(SECONDS.into()), &["protocol", "route"]),
             ),
             pool: gauge(
                 "shop_database_connections",
@@ -94,6 +94,17 @@ impl Metrics {
     /// A counter of the service's own, beside those that all services have. Each name once.
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         register(&self.registry, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// A gauge of the service's own. Each name once.
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        register(&self.registry, IntGauge::new(name, help))
+    }
+
+    /// A histogram of times of the service's own, in seconds. Each name once.
+    pub fn histogram(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(name, help).buckets(SECONDS.into());
+        register(&self.registry, Histogram::with_opts(opts))
     }
 
     /// Counts an answered request. `route` is the template of the path, never the path.

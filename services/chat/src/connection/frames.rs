@@ -5,13 +5,14 @@ use std::time::Duration;
 use shop_kit::errors::{Kind, Problem};
 use tokio::time::{Instant, timeout};
 
-use super::{Connection, End};
+use super::Connection;
 use crate::{
     domain::{
         closing::Closing,
         frame::{self, Incoming, MessageId, Outgoing, Reason, Refusal},
         pace::{Bucket, Pace},
     },
+    metrics::Ended,
     store::{Draft, Stored},
 };
 
@@ -50,8 +51,8 @@ impl Frames {
 
 impl Connection {
     /// Does what a frame asks for.
-    pub(super) async fn frame(&mut self, text: &str) -> Result<(), End> {
-        self.frames.all.take(Instant::now()).map_err(|_| End::Closed(Closing::TooManyFrames))?;
+    pub(super) async fn frame(&mut self, text: &str) -> Result<(), Ended> {
+        self.frames.all.take(Instant::now()).map_err(|_| Ended::Closed(Closing::TooManyFrames))?;
         match frame::read(text) {
             Ok(Incoming::Send { client_id, text }) => self.message(&client_id, &text).await,
             Ok(Incoming::Typing) => {
@@ -64,7 +65,7 @@ impl Connection {
     }
 
     /// Stores a message, says so, and tells the others: in this order.
-    async fn message(&mut self, client_id: &str, text: &str) -> Result<(), End> {
+    async fn message(&mut self, client_id: &str, text: &str) -> Result<(), Ended> {
         if let Err(wait) = self.connected.write(Instant::now()) {
             let refusal = Refusal::new(Reason::RateLimited, "you write too fast").of(client_id);
             return self.refuse(Refusal { retry_after_ms: Some(millis(wait)), ..refusal }).await;
@@ -78,6 +79,7 @@ impl Connection {
             // Perhaps it is stored: the same client_id tells, and the room finds what nobody told it of.
             Err(_) => return self.refuse(unavailable().of(client_id)).await,
         };
+        self.chat.counters.accepted(&stored);
         let accepted = self.send(Outgoing::Accepted { client_id, id: stored.id() }.text()).await;
         // Whether or not the client heard of it, it is stored.
         if let Stored::New(message) = &stored {
@@ -93,7 +95,7 @@ impl Connection {
         }
     }
 
-    async fn acknowledge(&mut self, id: MessageId) -> Result<(), End> {
+    async fn acknowledge(&mut self, id: MessageId) -> Result<(), Ended> {
         if id > self.at {
             let detail = format!("id: {} is the last message that was sent here", self.at.0);
             return self.refuse(Refusal::new(Reason::Invalid, detail)).await;
@@ -102,8 +104,9 @@ impl Connection {
         Ok(())
     }
 
-    async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
-        self.frames.refused.take(Instant::now()).map_err(|_| End::Closed(Closing::TooManyFrames))?;
+    async fn refuse(&mut self, refusal: Refusal) -> Result<(), Ended> {
+        self.chat.counters.refused(refusal.reason);
+        self.frames.refused.take(Instant::now()).map_err(|_| Ended::Closed(Closing::TooManyFrames))?;
         self.send(Outgoing::Error(&refusal).text()).await
     }
 }

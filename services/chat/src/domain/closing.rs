@@ -61,6 +61,23 @@ impl Closing {
         }
     }
 
+    /// The reason as a label of a metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::Binary => "binary",
+            Self::NotUtf8 => "not-utf8",
+            Self::TooManyFrames => "too-many-frames",
+            Self::TooLarge => "too-large",
+            Self::Restart => "restart",
+            Self::TooSlow => "too-slow",
+            Self::Unavailable => "unavailable",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::TooManyConnections => "too-many-connections",
+        }
+    }
+
     /// The reason, as the client gets it.
     pub const fn reason(self) -> &'static str {
         match self {

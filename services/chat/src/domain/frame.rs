@@ -1,7 +1,7 @@
 //! What goes over a connection, as JSON: frames of the client, checked before anything is done about them, and frames of
 //! the service, each serialized once and shared by all who receive it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use uuid::Uuid;
@@ -153,8 +153,7 @@ pub struct Refusal {
 }
 
 /// Why a frame was refused, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It is no JSON, or not of a known form.
     Malformed,
@@ -168,6 +167,26 @@ pub enum Reason {
     Unavailable,
     /// The service is at fault.
     Internal,
+}
+
+impl Reason {
+    /// The reason as frames and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+            Self::TooLong => "too-long",
+            Self::RateLimited => "rate-limited",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 impl Refusal {

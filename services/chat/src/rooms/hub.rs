@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use time::OffsetDateTime;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::{Instant, sleep, timeout_at},
@@ -30,21 +31,39 @@ const RETRY: Duration = Duration::from_millis(250);
 /// What arrives for a room.
 #[derive(Clone, Debug)]
 pub enum Arrival {
-    /// A message, as the frame that members get.
-    Message(MessageId, Utf8Bytes),
+    /// A message.
+    Message(Told),
     /// Something that is not stored: who comes, goes and types.
     Event(Utf8Bytes),
     /// There may be messages that did not arrive.
     Look,
 }
 
+/// A message on its way to the members here.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Its id.
+    pub id: MessageId,
+    /// The frame that members get.
+    pub frame: Utf8Bytes,
+    /// When another instance published it; nothing for what did not come that way.
+    pub published: Option<OffsetDateTime>,
+}
+
 /// What members get.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// The next message.
-    Message(MessageId, Utf8Bytes),
+    Message(Told),
     /// Something that is not stored.
     Event(Utf8Bytes),
+}
+
+impl Told {
+    /// A message that no other instance told of.
+    pub fn here(id: MessageId, frame: Utf8Bytes) -> Self {
+        Self { id, frame, published: None }
+    }
 }
 
 /// A room, as its members here hold it.
@@ -110,7 +129,7 @@ struct Order {
     out: broadcast::Sender<Delivery>,
     at: watch::Sender<Option<MessageId>>,
     last: MessageId,
-    early: BTreeMap<MessageId, Utf8Bytes>,
+    early: BTreeMap<MessageId, Told>,
     waits_until: Option<Instant>,
 }
 
@@ -127,9 +146,10 @@ impl Order {
         match arrival {
             Arrival::Event(frame) => self.hand_out(Delivery::Event(frame)),
             Arrival::Look => self.read_missing().await,
-            Arrival::Message(id, _) if id <= self.last => {}
-            Arrival::Message(id, frame) => {
-                self.early.insert(id, frame);
+            Arrival::Message(message) if message.id <= self.last => {}
+            Arrival::Message(message) => {
+                // What was stored here comes back over the channel.
+                self.early.entry(message.id).or_insert(message);
                 if self.early.len() > MOST_EARLY {
                     self.read_missing().await;
                 }
@@ -139,8 +159,8 @@ impl Order {
     }
 
     fn hand_out_early(&mut self) {
-        while let Some(frame) = self.early.remove(&self.last.next()) {
-            self.message(self.last.next(), frame);
+        while let Some(message) = self.early.remove(&self.last.next()) {
+            self.message(message);
         }
         self.waits_until = if self.early.is_empty() {
             None
@@ -170,15 +190,15 @@ impl Order {
     async fn read_page(&mut self) -> sqlx::Result<i64> {
         let page = self.store.after(&self.room, self.last, PAGE).await?;
         for message in &page {
-            self.message(message.id, Outgoing::Message(message).text());
+            self.message(Told::here(message.id, Outgoing::Message(message).text()));
         }
         Ok(i64::try_from(page.len()).unwrap_or(PAGE))
     }
 
-    fn message(&mut self, id: MessageId, frame: Utf8Bytes) {
-        self.last = id;
-        self.hand_out(Delivery::Message(id, frame));
-        self.at.send_replace(Some(id));
+    fn message(&mut self, message: Told) {
+        self.last = message.id;
+        self.hand_out(Delivery::Message(message));
+        self.at.send_replace(Some(self.last));
     }
 
     fn hand_out(&self, delivery: Delivery) {

@@ -182,6 +182,7 @@ async fn who_takes_messages_too_slowly_is_dropped_and_misses_nothing() {
         }
     };
     assert_eq!(code, 1013);
+    assert_eq!(town.metric(0, r#"shop_chat_connections_ended_total{reason="too-slow"}"#).await, 1);
     assert!((1..700).contains(&last), "{last}");
     let again = town.enter_after(0, &bob, "lobby", Some(last)).await;
     let missed: Vec<i64> = again.missed.iter().map(|message| message["id"].as_i64().unwrap()).collect();
@@ -215,6 +216,8 @@ async fn a_client_that_takes_nothing_at_all_does_not_hold_anybody_up() {
         town.http(0, &ann).get("/chat/rooms/lobby/people").await.body["count"] == 1
     })
     .await;
+    let stuck_ones = r#"shop_chat_connections_ended_total{reason="stuck"}"#;
+    eventually("it is counted", async || town.metric(0, stuck_ones).await == 1).await;
     drop(stuck);
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod client;
+mod counted;
 mod described;
 mod ends;
 mod frames;

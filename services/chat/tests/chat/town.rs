@@ -66,6 +66,13 @@ impl Town {
         self.instances[instance].http.user(user.id, "customer")
     }
 
+    /// What an instance has counted, of that name and with those labels.
+    pub(crate) async fn metric(&self, instance: usize, series: &str) -> i64 {
+        let text = self.instances[instance].http.get("/metrics").await.body;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        text.as_str().unwrap().lines().find_map(value).unwrap_or_default()
+    }
+
     /// Enters a room.
     pub(crate) async fn enter(&self, instance: usize, user: &User, room: &str) -> Client {
         self.enter_after(instance, user, room, None).await

@@ -50,15 +50,15 @@ impl Scene {
     }
 
     fn arrive(&self, message: &(MessageId, Utf8Bytes)) {
-        self.hub.arrive(Arrival::Message(message.0, message.1.clone()));
+        self.hub.arrive(Arrival::Message(Told::here(message.0, message.1.clone())));
     }
 
     async fn hear(&mut self) -> i64 {
         match timeout(SOON, self.heard.recv()).await.expect("something is handed out").unwrap() {
-            Delivery::Message(id, frame) => {
-                let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
-                assert_eq!(frame["id"], id.0);
-                id.0
+            Delivery::Message(message) => {
+                let frame: serde_json::Value = serde_json::from_str(&message.frame).unwrap();
+                assert_eq!(frame["id"], message.id.0);
+                message.id.0
             }
             Delivery::Event(frame) => frame.trim_start_matches("event ").parse().unwrap(),
         }
