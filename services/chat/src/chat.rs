@@ -9,6 +9,7 @@ use crate::{
     metrics::Counters,
     people::People,
     presence::Presence,
+    quota::Quota,
     relay::Relay,
     rooms::{Membership, Rooms},
     seen::Acknowledged,
@@ -36,6 +37,8 @@ pub struct Chat {
     pub presence: Presence,
     /// The users here.
     pub people: Arc<People>,
+    /// How fast they may write.
+    pub quota: Quota,
     /// How far they have read.
     pub acknowledged: Arc<Acknowledged>,
     /// What is counted.

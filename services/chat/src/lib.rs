@@ -11,6 +11,7 @@ pub mod domain;
 pub mod metrics;
 pub mod people;
 pub mod presence;
+pub mod quota;
 pub mod relay;
 pub mod rooms;
 pub mod seen;
@@ -32,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    chat::Chat, metrics::Counters, people::People, presence::Presence, relay::Relay, rooms::Rooms,
-    seen::Acknowledged, settings::Settings, store::Store,
+    chat::Chat, metrics::Counters, people::People, presence::Presence, quota::Quota, relay::Relay,
+    rooms::Rooms, seen::Acknowledged, settings::Settings, store::Store,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -66,11 +67,13 @@ pub async fn serve(
 fn assemble(settings: &Settings, redis: Redis, store: Store, service: Arc<Service>) -> anyhow::Result<Chat> {
     let rooms = Arc::new(Rooms::new(store.clone(), service.clone(), settings.queue.into()));
     let relay = Arc::new(Relay::new(settings.redis.redis_url.0.clone(), redis.clone(), rooms.clone())?);
+    let counters = Counters::new(service.metrics());
     Ok(Chat {
+        quota: Quota::new(redis.clone(), settings.pace(), counters.clone()),
         presence: Presence::new(redis, relay.clone(), settings.presence_timeout),
         people: Arc::new(People::new(settings.pace(), settings.connections_per_user.into())),
         acknowledged: Arc::new(Acknowledged::new(store.clone())),
-        counters: Counters::new(service.metrics()),
+        counters,
         patience: settings.patience(),
         store,
         rooms,

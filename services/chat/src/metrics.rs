@@ -1,7 +1,7 @@
 //! What only the chat service can count, beside what the kit counts for all. `services/chat/README.md` shows the same
 //! table; a test compares them. Labels come from enums, never from what somebody wrote.
 
-use shop_kit::metrics::{Histogram, IntCounterVec, IntGauge, Metrics};
+use shop_kit::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, Metrics};
 use time::OffsetDateTime;
 
 use crate::{
@@ -19,6 +19,7 @@ pub struct Counters {
     refused: IntCounterVec,
     delivered: IntCounterVec,
     fan_out: Histogram,
+    paced_alone: IntCounter,
 }
 
 /// How a connection ended.
@@ -80,7 +81,16 @@ impl Counters {
                 "shop_chat_fan_out_seconds",
                 "From the publication of a message by another instance to its writing to a member here.",
             ),
+            paced_alone: metrics.plain_counter(
+                "shop_chat_paced_alone_total",
+                "Messages held to the pace of this instance alone, since Redis did not answer.",
+            ),
         }
+    }
+
+    /// Redis did not say whether a user may write.
+    pub fn paced_alone(&self) {
+        self.paced_alone.inc();
     }
 
     /// A connection opens.

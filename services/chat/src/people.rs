@@ -1,4 +1,5 @@
-//! What one user may do on this instance: so many connections at once, and messages at a pace.
+//! What one user may do on this instance: so many connections at once, and messages at a pace where Redis does not say
+//! (`quota`).
 
 use std::{
     collections::HashMap,
@@ -69,7 +70,12 @@ impl People {
 }
 
 impl Connected {
-    /// Lets the user write a message, or says after what time they may.
+    /// Who it is.
+    pub fn user(&self) -> Uuid {
+        self.user
+    }
+
+    /// Lets the user write a message by what was written on this instance, or says after what time they may.
     pub fn write(&self, now: Instant) -> Result<(), Duration> {
         self.people.lock().get_mut(&self.user).map_or(Ok(()), |account| account.bucket.take(now))
     }

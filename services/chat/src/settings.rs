@@ -21,10 +21,10 @@ pub struct Settings {
     /// Redis.
     #[command(flatten)]
     pub redis: RedisServer,
-    /// Messages a user may write per second.
+    /// Messages a user may write per second, on all instances together.
     #[arg(long, env = "MESSAGES_PER_SECOND", default_value_t = 5, value_parser = value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub messages_per_second: u32,
-    /// Messages a user may write at once after a rest.
+    /// Messages a user may write at once after a rest, on all instances together.
     #[arg(long, env = "MESSAGES_AT_ONCE", default_value_t = 20, value_parser = value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub messages_at_once: u32,
     /// Connections a user may have to one instance.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub use prometheus::{Histogram, IntCounterVec, IntGauge};
+pub use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use prometheus::{HistogramOpts, HistogramVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
 
 use crate::store::Usage;
@@ -94,6 +94,11 @@ impl Metrics {
     /// A counter of the service's own, beside those that all services have. Each name once.
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         register(&self.registry, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// A counter of the service's own that has no labels. Each name once.
+    pub fn plain_counter(&self, name: &str, help: &str) -> IntCounter {
+        register(&self.registry, IntCounter::new(name, help))
     }
 
     /// A gauge of the service's own. Each name once.

@@ -66,7 +66,7 @@ impl Connection {
 
     /// Stores a message, says so, and tells the others: in this order.
     async fn message(&mut self, client_id: &str, text: &str) -> Result<(), Ended> {
-        if let Err(wait) = self.connected.write(Instant::now()) {
+        if let Err(wait) = self.chat.quota.take(&self.connected).await {
             let refusal = Refusal::new(Reason::RateLimited, "you write too fast").of(client_id);
             return self.refuse(Refusal { retry_after_ms: Some(millis(wait)), ..refusal }).await;
         }

@@ -13,6 +13,13 @@ pub struct Pace {
     pub burst: u32,
 }
 
+impl Pace {
+    /// The time between two that come evenly.
+    pub fn interval(self) -> Duration {
+        Duration::from_secs(1) / self.rate
+    }
+}
+
 /// How much of a pace is left.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {

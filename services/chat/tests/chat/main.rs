@@ -7,6 +7,7 @@ mod counted;
 mod described;
 mod ends;
 mod frames;
+mod pace;
 mod people;
 mod rooms;
 mod town;
