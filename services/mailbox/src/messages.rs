@@ -26,7 +26,8 @@ pub enum Channel {
 pub struct Message {
     /// How it came.
     pub channel: Channel,
-    /// What tells it from others: the Message-ID of a mail, the idempotency key of the others.
+    /// What tells it from others: the Message-ID of a mail, the idempotency key of the others. One that comes without is
+    /// given one.
     pub id: String,
     /// Who sent it.
     pub from: String,
@@ -65,6 +66,8 @@ type Key = (Channel, String);
 struct Kept {
     order: VecDeque<Key>,
     messages: HashMap<Key, Message>,
+    /// Messages that came without an id.
+    unnamed: u64,
 }
 
 impl Messages {
@@ -73,12 +76,20 @@ impl Messages {
         Self { most: most.get(), kept: Mutex::default() }
     }
 
-    /// Keeps a message, unless it is there; returns how often it has come.
-    pub fn add(&self, message: Message) -> u32 {
+    /// Keeps a message, unless it is there; returns how often it has come. The same message to somebody else is theirs
+    /// too.
+    pub fn add(&self, mut message: Message) -> u32 {
         let mut kept = self.kept();
+        if message.id.is_empty() {
+            // As mail servers do (RFC 6409, 8.3): without it all such mails would be one.
+            kept.unnamed += 1;
+            message.id = format!("{}@mailbox.shop.example", kept.unnamed);
+        }
         let key = (message.channel, message.id.clone());
         if let Some(known) = kept.messages.get_mut(&key) {
             known.deliveries = known.deliveries.saturating_add(1);
+            message.to.retain(|to| !known.to.contains(to));
+            known.to.append(&mut message.to);
             return known.deliveries;
         }
         if kept.order.len() == self.most
