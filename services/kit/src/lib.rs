@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod page;
 pub mod pb;
 pub mod process;
+pub mod purpose;
 pub mod redis;
 pub mod reflection;
 pub mod server;

@@ -1,13 +1,14 @@
 //! The order service: places orders with the user, product and payment services, and tells the others of it.
 //!
 //! `api` speaks HTTP and gRPC, `domain` decides, `store` remembers, `neighbours` asks, `inbox` hears what became of
-//! payments. Stock that was taken and money that was paid for an order that came to nothing are always given back, at
+//! payments, `purpose` answers what one is for. Stock that was taken and money that was paid for an order that came to nothing are always given back, at
 //! once or, after a crash, by the sweeper of any instance.
 
 pub mod api;
 pub mod domain;
 pub mod inbox;
 pub mod neighbours;
+pub mod purpose;
 pub mod settings;
 pub mod store;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use shop_kit::{
     client,
-    events::{self, Consumer, Publisher},
+    events::{self, Consumer, Publisher, call::Responder},
     health::Dependency,
     redis::Redis,
     server::Listeners,
@@ -29,6 +30,7 @@ use crate::{
     domain::{Orders, Timing},
     inbox::Inbox,
     neighbours::Neighbours,
+    purpose::Purposes,
     settings::Settings,
     store::{CONSUMER, Store},
 };
@@ -57,6 +59,7 @@ pub async fn serve(
     let metrics = service.metrics().clone();
     let publisher = Publisher::new(pool.clone(), redis, metrics.clone());
     let consumer = Consumer::new(&settings.redis, CONSUMER, service.instance(), &inbox::STREAMS, metrics)?;
+    let responder = Responder::new(&settings.redis, purpose::ADDRESS)?;
     let orders = Arc::new(Orders {
         store: Store::new(pool.clone()),
         neighbours: Neighbours::new(user, product, payment),
@@ -70,6 +73,7 @@ pub async fn serve(
             service.background("outbox", publisher.run());
             service.background("inbox", consumer.run(Inbox::new(orders.clone())));
             service.background("old events", events::inbox::forget_old(pool));
+            service.background("purposes", responder.run(Purposes(orders.clone())));
             service.background("sweeper", async move { orders.sweep().await });
             Ok(())
         }

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod domain;
 pub mod provider;
+pub mod purpose;
 pub mod settings;
 pub mod signature;
 pub mod store;
@@ -13,7 +14,10 @@ pub mod store;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use shop_kit::{
-    events::Publisher,
+    events::{
+        Publisher,
+        call::{Policy, RedisBus},
+    },
     health::Dependency,
     redis::Redis,
     server::Listeners,
@@ -28,6 +32,7 @@ use uuid::Uuid;
 use crate::{
     domain::Payments,
     provider::simulated::{Moods, Simulated, callbacks::Callbacks},
+    purpose::Purposes,
     settings::Settings,
     signature::Key,
     store::Store,
@@ -53,6 +58,8 @@ pub async fn serve(
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
     service.describe(include_str!("../openapi.yaml"))?;
     let publisher = Publisher::new(pool.clone(), redis, service.metrics().clone());
+    let bus =
+        RedisBus::new(&settings.redis, service.instance(), service.metrics().clone(), Policy::default())?;
     let key = key(&settings);
     let callbacks = Callbacks::new(outside.clone(), key.clone(), callback_url(&settings, &listeners)?);
     let payments = Arc::new(Payments {
@@ -64,6 +71,7 @@ pub async fn serve(
     });
     let prepare = {
         let (payments, service, every) = (payments.clone(), service.clone(), settings.sweep_every);
+        let answers = bus.clone();
         async move {
             kit_store::migrate(&pool, &MIGRATIONS).await;
             let (sweeping, forgetting) = (payments.clone(), payments);
@@ -71,10 +79,11 @@ pub async fn serve(
             service.background("sweeper", async move { sweeping.sweep(every).await });
             service.background("old callbacks", async move { forgetting.forget_old_callbacks().await });
             service.background("simulated callbacks", callbacks.run());
+            service.background("answers", answers.run());
             Ok(())
         }
     };
-    let http = api::http::router(payments.clone(), service.clone());
+    let http = api::http::router(payments.clone(), service.clone(), Purposes::new(bus));
     let grpc = api::grpc::routes(payments, service.clone());
     service.run(listeners, Parts { http, grpc, prepare }).await
 }

@@ -21,6 +21,7 @@
 pub mod catalogue;
 pub mod hear;
 pub mod purchase;
+pub mod purpose;
 pub mod reconcile;
 pub mod sale;
 pub mod sweep;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use shop_kit::{
     client,
-    events::{Consumer, Publisher},
+    events::{Consumer, Publisher, call::Responder},
     health::Dependency,
     redis::Redis,
     server::Listeners,
@@ -32,6 +32,7 @@ use crate::{
         Tickets,
         catalogue::Catalogue,
         hear::{Ear, GROUP, STREAMS},
+        purpose::{self, Purposes},
     },
     payments::Payments,
     redis::{link::Link, queue::Queue, writer::Writer},
@@ -67,6 +68,7 @@ pub async fn serve(
     };
     let told =
         Consumer::new(&settings.redis, GROUP, service.instance(), &STREAMS, service.metrics().clone())?;
+    let responder = Responder::new(&settings.redis, purpose::ADDRESS)?;
     let prepare = {
         let (tickets, service) = (tickets.clone(), service.clone());
         async move {
@@ -74,6 +76,7 @@ pub async fn serve(
             service.background("outbox", publisher.run());
             service.background("writer", writer.run());
             service.background("payments", told.run(Ear(tickets.clone())));
+            service.background("purposes", responder.run(Purposes(tickets.clone())));
             let (sweeping, reconciling) = (tickets.clone(), tickets);
             service.background("sweeper", async move { sweeping.sweep(settings.sweep_every).await });
             service.background("reconcile", async move {

@@ -4,5 +4,6 @@
 
 mod killed;
 mod placing;
+mod purpose;
 mod saga;
 mod shop;

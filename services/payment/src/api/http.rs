@@ -1,4 +1,5 @@
-//! The JSON API. A customer sees their own payments, an admin all and may refund; the provider calls back.
+//! The JSON API. A customer sees their own payments, an admin all, what they are for, and may refund; the provider calls
+//! back.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use axum::{
     extract::State,
     routing::{get, post},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shop_kit::{
     clock,
@@ -17,25 +18,32 @@ use shop_kit::{
     errors::Problem,
     extract::{Path, Query},
     page::{Listed, Page},
+    purpose::Purpose,
     service::Service,
 };
 use uuid::Uuid;
 
 use crate::{
     domain::{Payments, payment::Payment},
+    purpose::Purposes,
     signature,
 };
 
 type App = State<(Arc<Payments>, Arc<Service>)>;
+type Asking = State<(Arc<Payments>, Arc<Purposes>)>;
 
 /// The routes.
-pub fn router(payments: Arc<Payments>, service: Arc<Service>) -> Router {
+pub fn router(payments: Arc<Payments>, service: Arc<Service>, purposes: Purposes) -> Router {
+    let asking = Router::new()
+        .route("/payments/{id}/purpose", get(purpose))
+        .with_state((payments.clone(), Arc::new(purposes)));
     Router::new()
         .route("/payments", get(list))
         .route("/payments/callback", post(callback))
         .route("/payments/{id}", get(show))
         .route("/payments/{id}/refund", post(refund))
         .with_state((payments, service))
+        .merge(asking)
 }
 
 #[derive(Deserialize)]
@@ -64,6 +72,26 @@ async fn show(
         Role::Admin => None,
     };
     Ok(JsonBody(payments.get(id, owner).await?))
+}
+
+/// What a payment is for.
+#[derive(Serialize)]
+struct PurposeOf {
+    reference: String,
+    #[serde(flatten)]
+    purpose: Purpose,
+}
+
+async fn purpose(
+    State((payments, purposes)): Asking,
+    cx: Cx,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<JsonBody<PurposeOf>, Problem> {
+    caller.admin()?;
+    let payment = payments.get(id, None).await?;
+    let purpose = purposes.of(&cx, &payment).await?;
+    Ok(JsonBody(PurposeOf { reference: payment.reference, purpose }))
 }
 
 async fn refund(

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use shop_kit::testing::{Http, Reply, cut_off, eventually, let_in, redis};
 use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use crate::office::{Office, STRATEGIES, assert_problem, id_of, start_payment};
 
@@ -33,6 +34,24 @@ async fn payment(office: &Office, id: &str) -> Option<(String, i64)> {
     let mut connection = PgConnection::connect(&office.payments).await.unwrap();
     let sql = "SELECT status, amount FROM payments WHERE reference = 'ticket:' || $1";
     sqlx::query_as(sql).bind(id).fetch_optional(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn payment_is_told_which_ticket_it_was_for() {
+    let office = Office::paying().await;
+    let event = office.event(json!({"name": "Opera"})).await;
+    let me = office.customer();
+    let id = held(&me, &event, 2).await;
+    assert_eq!(purchase(&me, &id, "tok_ok").await.body["status"], "sold");
+    let mut connection = PgConnection::connect(&office.payments).await.unwrap();
+    let sql = "SELECT id FROM payments WHERE reference = 'ticket:' || $1";
+    let payment: Uuid = sqlx::query_scalar(sql).bind(&id).fetch_one(&mut connection).await.unwrap();
+    let admin = office.payment.as_ref().unwrap().http.user(Uuid::from_u128(1), "admin");
+    let purpose = admin.get(&format!("/payments/{payment}/purpose")).await.body;
+    assert_eq!(
+        purpose,
+        json!({"reference": format!("ticket:{id}"), "status": "sold", "items": ["2 × Opera"]})
+    );
 }
 
 #[tokio::test]
