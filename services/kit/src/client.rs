@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A connection to a neighbour, made when first used and made again when lost.
-pub fn channel(endpoint: &Endpoint) -> Channel {
+pub(crate) fn channel(endpoint: &Endpoint) -> Channel {
     endpoint
         .clone()
         .connect_timeout(Duration::from_secs(2))

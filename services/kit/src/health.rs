@@ -1,7 +1,8 @@
 //! How the service is: UP, DEGRADED when something it can do without is missing, DOWN when it cannot serve.
 //!
-//! The database is vital; Redis and neighbours are not. A database whose pool is nearly used up is a warning. Shown at /health (503 when DOWN) and by the gRPC health
-//! protocol. A neighbour that answers at all is there: whether it is well is for its own health to say.
+//! The database is vital; Redis and neighbours are not. A database whose pool is nearly used up is a warning. Shown at
+//! /health (503 when DOWN) and by the gRPC health protocol. The stores are asked; neighbours are not, their last call
+//! tells ([`crate::neighbour`]). One that answers at all is there: whether it is well is for its own health to say.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +15,9 @@ use serde::Serialize;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
-use tonic::{Code, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
+    neighbour::Neighbour,
     process::{self, Cpu, Memory},
     redis::Redis,
     store::Usage,
@@ -35,6 +35,8 @@ pub enum State {
     Degraded,
     /// Not serving.
     Down,
+    /// A neighbour that was not called lately.
+    Unknown,
 }
 
 /// Something the service needs.
@@ -43,8 +45,8 @@ pub enum Dependency {
     Database(PgPool),
     /// Redis: without it the service is DEGRADED.
     Redis(Redis),
-    /// Another service, by name: without it the service is DEGRADED.
-    Neighbour(&'static str, Channel),
+    /// Another service: without it the service is DEGRADED.
+    Neighbour(Neighbour),
 }
 
 /// The health of one service.
@@ -78,7 +80,9 @@ struct CpuReport {
 #[derive(Debug, Serialize)]
 struct DependencyReport {
     status: State,
-    latency_ms: f64,
+    /// Of the question, or of the last call to a neighbour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +144,7 @@ impl Health {
 fn overall(open: bool, dependencies: impl IntoIterator<Item = (bool, State)>) -> State {
     let start = if open { State::Up } else { State::Down };
     dependencies.into_iter().fold(start, |worst, (vital, state)| match (worst, vital, state) {
-        (_, _, State::Up) | (State::Down, _, _) => worst,
+        (_, _, State::Up | State::Unknown) | (State::Down, _, _) => worst,
         (_, true, State::Down) => State::Down,
         (_, true, State::Degraded) | (_, false, _) => State::Degraded,
     })
@@ -151,7 +155,7 @@ impl Dependency {
         match self {
             Dependency::Database(_) => "database",
             Dependency::Redis(_) => "redis",
-            Dependency::Neighbour(name, _) => name,
+            Dependency::Neighbour(neighbour) => neighbour.name(),
         }
     }
 
@@ -160,41 +164,49 @@ impl Dependency {
     }
 
     async fn check(&self) -> DependencyReport {
-        // Before it is asked, because asking takes a connection too.
-        let connections = self.connections();
-        let started = Instant::now();
-        let result = timeout(PATIENCE, self.ask()).await;
-        let latency_ms = (started.elapsed().as_secs_f64() * 1e5).round() / 100.0;
-        let late = || format!("no answer within {PATIENCE:?}");
-        let error = result.map_or_else(|_| Some(late()), Result::err);
-        let (status, error) = judge(error, connections);
-        DependencyReport { status, latency_ms, connections, error }
-    }
-
-    fn connections(&self) -> Option<Usage> {
-        match self {
-            Dependency::Database(pool) => Some(Usage::of(pool)),
-            Dependency::Redis(_) | Dependency::Neighbour(..) => None,
-        }
-    }
-
-    async fn ask(&self) -> Result<(), String> {
         match self {
             Dependency::Database(pool) => {
-                sqlx::query("SELECT 1").execute(pool).await.map(|_| ()).map_err(|error| error.to_string())
+                // Before it is asked, because asking takes a connection too.
+                let connections = Some(Usage::of(pool));
+                let question = sqlx::query("SELECT 1").execute(pool);
+                asked(connections, async { question.await.map(|_| ()).map_err(|error| error.to_string()) })
+                    .await
             }
             Dependency::Redis(redis) => {
-                redis.run::<()>(&::redis::cmd("PING")).await.map_err(|error| error.to_string())
+                let question = ::redis::cmd("PING");
+                let answer = async { redis.run::<()>(&question).await.map_err(|error| error.to_string()) };
+                asked(None, answer).await
             }
-            Dependency::Neighbour(_, channel) => {
-                let request = HealthCheckRequest { service: String::new() };
-                match HealthClient::new(channel.clone()).check(request).await {
-                    Err(status) if is_absence(status.code()) => Err(status.message().to_owned()),
-                    Ok(_) | Err(_) => Ok(()),
-                }
-            }
+            Dependency::Neighbour(neighbour) => DependencyReport::of_calls(neighbour),
         }
     }
+}
+
+impl DependencyReport {
+    fn of_calls(neighbour: &Neighbour) -> Self {
+        let Some(call) = neighbour.last_call() else {
+            return Self { status: State::Unknown, latency_ms: None, connections: None, error: None };
+        };
+        let (status, error) = judge(call.absence, None);
+        Self { status, latency_ms: Some(millis(call.took)), connections: None, error }
+    }
+}
+
+async fn asked(
+    connections: Option<Usage>,
+    answer: impl Future<Output = Result<(), String>>,
+) -> DependencyReport {
+    let started = Instant::now();
+    let result = timeout(PATIENCE, answer).await;
+    let latency_ms = Some(millis(started.elapsed()));
+    let late = || format!("no answer within {PATIENCE:?}");
+    let error = result.map_or_else(|_| Some(late()), Result::err);
+    let (status, error) = judge(error, connections);
+    DependencyReport { status, latency_ms, connections, error }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
 }
 
 /// A pool without room is why a database did not answer, and no reason to send everybody away.
@@ -210,22 +222,19 @@ fn judge(error: Option<String>, connections: Option<Usage>) -> (State, Option<St
     }
 }
 
-fn is_absence(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_missing_database_is_down_and_a_missing_neighbour_or_a_full_pool_degraded() {
-        use State::{Degraded, Down, Up};
+        use State::{Degraded, Down, Unknown, Up};
         let (vital, other) = (true, false);
         for (ready, dependencies, expect) in [
             (true, vec![], Up),
             (true, vec![(vital, Up), (other, Up)], Up),
             (true, vec![(vital, Up), (other, Down)], Degraded),
+            (true, vec![(vital, Up), (other, Unknown)], Up),
             (true, vec![(vital, Degraded), (other, Up)], Degraded),
             (true, vec![(vital, Down), (vital, Degraded)], Down),
             (true, vec![(other, Down), (vital, Down)], Down),

@@ -13,6 +13,7 @@ pub mod events;
 pub mod extract;
 pub mod health;
 pub mod metrics;
+pub mod neighbour;
 pub mod openapi;
 pub mod page;
 pub mod pb;

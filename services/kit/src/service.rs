@@ -279,7 +279,7 @@ async fn report_grpc_health(service: Arc<Service>, reporter: HealthReporter) {
     let mut tick = interval(HEALTH_EVERY);
     while service.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         let serving = match service.health.report(clock::now()).await.status {
-            State::Up | State::Degraded => ServingStatus::Serving,
+            State::Up | State::Degraded | State::Unknown => ServingStatus::Serving,
             State::Down => ServingStatus::NotServing,
         };
         reporter.set_service_status("", serving).await;

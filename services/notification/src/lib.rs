@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use shop_kit::{
-    client,
     events::{Consumer, Publisher, inbox},
     health::Dependency,
+    neighbour::Neighbour,
     redis::Redis,
     server::Listeners,
     service::{Parts, Service},
@@ -50,8 +50,8 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let pool = kit_store::pool(&settings.common);
     let redis = Redis::new(settings.redis.redis_url.0.clone())?;
-    let user = client::channel(&settings.user_url);
-    let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour("user", user.clone())];
+    let user = Neighbour::new("user", &settings.user_url);
+    let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour(user.clone())];
     let identity = ("notification", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
     service.describe(include_str!("../openapi.yaml"))?;

@@ -4,9 +4,10 @@ use shop_kit::{
     client,
     cx::Cx,
     errors::Problem,
+    neighbour::Neighbour,
     pb::user::{GetUserRequest, user_service_client::UserServiceClient},
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 /// Why a user could not be looked up.
@@ -31,13 +32,13 @@ pub struct User {
 
 /// The user service.
 pub struct Users {
-    client: UserServiceClient<Channel>,
+    client: UserServiceClient<Neighbour>,
 }
 
 impl Users {
-    /// The service at the end of that connection.
-    pub fn new(channel: Channel) -> Self {
-        Self { client: UserServiceClient::new(channel) }
+    /// That service.
+    pub fn new(neighbour: Neighbour) -> Self {
+        Self { client: UserServiceClient::new(neighbour) }
     }
 
     /// A user.

@@ -15,9 +15,9 @@ pub mod store;
 use std::sync::Arc;
 
 use shop_kit::{
-    client,
     events::{self, Consumer, Publisher, call::Responder},
     health::Dependency,
+    neighbour::Neighbour,
     redis::Redis,
     server::Listeners,
     service::{Parts, Service},
@@ -45,13 +45,14 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let pool = kit_store::pool(&settings.common);
     let redis = Redis::new(settings.redis.redis_url.0.clone())?;
-    let (user, product) = (client::channel(&settings.user_url), client::channel(&settings.product_url));
-    let payment = client::channel(&settings.payment_url);
+    let user = Neighbour::new("user", &settings.user_url);
+    let product = Neighbour::new("product", &settings.product_url);
+    let payment = Neighbour::new("payment", &settings.payment_url);
     let needed = vec![
         Dependency::Redis(redis.clone()),
-        Dependency::Neighbour("user", user.clone()),
-        Dependency::Neighbour("product", product.clone()),
-        Dependency::Neighbour("payment", payment.clone()),
+        Dependency::Neighbour(user.clone()),
+        Dependency::Neighbour(product.clone()),
+        Dependency::Neighbour(payment.clone()),
     ];
     let identity = ("order", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);

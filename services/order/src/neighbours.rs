@@ -4,6 +4,7 @@ use shop_kit::{
     client,
     cx::Cx,
     errors::{Kind, Problem},
+    neighbour::Neighbour,
     pb::{
         payment::{
             PayRequest, Payment, PaymentStatus, RefundRequest, payment_service_client::PaymentServiceClient,
@@ -12,7 +13,7 @@ use shop_kit::{
         user::{GetUserRequest, user_service_client::UserServiceClient},
     },
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -75,14 +76,14 @@ impl Product {
 
 /// The services that are asked.
 pub struct Neighbours {
-    users: UserServiceClient<Channel>,
-    products: ProductServiceClient<Channel>,
-    payments: PaymentServiceClient<Channel>,
+    users: UserServiceClient<Neighbour>,
+    products: ProductServiceClient<Neighbour>,
+    payments: PaymentServiceClient<Neighbour>,
 }
 
 impl Neighbours {
-    /// The services at the other end of these connections.
-    pub fn new(users: Channel, products: Channel, payments: Channel) -> Self {
+    /// These services.
+    pub fn new(users: Neighbour, products: Neighbour, payments: Neighbour) -> Self {
         Self {
             users: UserServiceClient::new(users),
             products: ProductServiceClient::new(products),

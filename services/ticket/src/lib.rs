@@ -14,9 +14,9 @@ pub mod store;
 use std::sync::Arc;
 
 use shop_kit::{
-    client,
     events::{Consumer, Publisher, call::Responder},
     health::Dependency,
+    neighbour::Neighbour,
     redis::Redis,
     server::Listeners,
     service::{Parts, Service},
@@ -24,7 +24,7 @@ use shop_kit::{
 };
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Channel};
+use tonic::service::Routes;
 
 use crate::{
     desk::{RowLock, Script},
@@ -51,8 +51,8 @@ pub async fn serve(
     let pool = kit_store::pool(&settings.common);
     let server = settings.redis.redis_url.0.clone();
     let redis = Redis::new(server.clone())?;
-    let payment = client::channel(&settings.payment_url);
-    let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour("payment", payment.clone())];
+    let payment = Neighbour::new("payment", &settings.payment_url);
+    let needed = vec![Dependency::Redis(redis.clone()), Dependency::Neighbour(payment.clone())];
     let identity = ("ticket", env!("CARGO_PKG_VERSION"));
     let service = Service::new(identity, &settings.common, &pool, needed, &shutdown);
     service.describe(include_str!("../openapi.yaml"))?;
@@ -93,7 +93,7 @@ fn tickets(
     settings: &Settings,
     service: &Service,
     (store, link): (Store, Link),
-    payment: Channel,
+    payment: Neighbour,
     publisher: &Publisher,
 ) -> Tickets {
     let queue = Queue::new(link.clone());

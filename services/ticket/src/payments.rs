@@ -4,12 +4,13 @@ use shop_kit::{
     client,
     cx::Cx,
     errors::{FieldError, Problem},
+    neighbour::Neighbour,
     pb::payment::{
         self as pb, GetPaymentRequest, PayRequest, PaymentStatus, RefundRequest,
         payment_service_client::PaymentServiceClient,
     },
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -19,13 +20,13 @@ use crate::domain::{
 
 /// The payment service.
 pub struct Payments {
-    client: PaymentServiceClient<Channel>,
+    client: PaymentServiceClient<Neighbour>,
 }
 
 impl Payments {
-    /// The service at the other end of this connection.
-    pub fn new(channel: Channel) -> Self {
-        Self { client: PaymentServiceClient::new(channel) }
+    /// This service.
+    pub fn new(neighbour: Neighbour) -> Self {
+        Self { client: PaymentServiceClient::new(neighbour) }
     }
 
     /// Takes the money for a ticket. Taking it again takes nothing more.

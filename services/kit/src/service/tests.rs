@@ -4,18 +4,23 @@ use std::sync::{Arc, OnceLock};
 
 use axum::{Router, routing::get};
 use clap::Parser;
-use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, future::try_join_all};
 use http::StatusCode;
+use serde_json::json;
 use sqlx::PgPool;
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{Code, service::Routes, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{Parts, Service};
 use crate::{
     cx::{Caller, Cx},
     health::Dependency,
+    neighbour::Neighbour,
     redis::Redis,
     server::Listeners,
     settings::Common,
@@ -209,6 +214,50 @@ async fn health_tells_what_is_missing() {
     let_in(&database).await;
     redis.resume();
     eventually("all is well again", async || service.health().await.1 == "UP").await;
+}
+
+/// A service that needs these neighbours.
+async fn start_beside(neighbours: Vec<Neighbour>) -> Running {
+    let settings = settings(&database().await, &[]);
+    let serve = async move |listeners: Listeners, shutdown: CancellationToken| {
+        let pool = store::pool(&settings);
+        let needed = neighbours.into_iter().map(Dependency::Neighbour).collect();
+        let service = Service::new(("odd", "1.2.3"), &settings, &pool, needed, &shutdown);
+        service.describe(DOCUMENT)?;
+        let parts = Parts { http: Router::new(), grpc: Routes::default(), prepare: async { Ok(()) } };
+        service.run(listeners, parts).await
+    };
+    Running::start(serve).await
+}
+
+#[tokio::test]
+async fn the_health_of_neighbours_is_what_calls_to_them_said_and_makes_none() {
+    let (there, _) = start(settings(&database().await, &[]), None).await;
+    let starting = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = starting.local_addr().unwrap();
+    let near = Neighbour::new("near", &Endpoint::from_shared(there.grpc.clone()).unwrap());
+    let far = Neighbour::new("far", &Endpoint::from_shared(format!("http://{at}")).unwrap());
+    let service = start_beside(vec![near.clone(), far.clone()]).await;
+    let report = service.http.get("/health").await.body;
+    assert_eq!(
+        (&report["status"], &report["dependencies"]["far"]),
+        (&"UP".into(), &json!({"status": "UNKNOWN"}))
+    );
+    assert!(starting.accept().now_or_never().is_none(), "somebody asked a neighbour that is not up yet");
+
+    drop(starting);
+    let question = HealthCheckRequest { service: "nobody".into() };
+    let answer = HealthClient::new(near).check(question.clone()).await;
+    assert_eq!(answer.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.health().await.1, "UP");
+    HealthClient::new(far).check(question).await.unwrap_err();
+    let report = service.http.get("/health").await.body;
+    let (near, far) = (&report["dependencies"]["near"], &report["dependencies"]["far"]);
+    assert_eq!(
+        (&report["status"], &near["status"], &far["status"]),
+        (&"DEGRADED".into(), &"UP".into(), &"DOWN".into())
+    );
+    assert!(near["latency_ms"].is_number() && far["error"].is_string(), "{report}");
 }
 
 #[tokio::test]
