@@ -13,6 +13,7 @@
 mod arrivals;
 mod books;
 mod chat;
+mod crowd;
 mod drive;
 mod page;
 mod people;

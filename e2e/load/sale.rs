@@ -4,24 +4,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::arrivals::{Random, Zipf};
 use crate::books::{self, Sold};
+use crate::crowd::Crowd;
 use crate::people::{People, Person};
 use crate::progress::{Progress, note};
 use crate::record::Outcome;
 use crate::report::Report;
 use crate::web::{Answer, Web};
-use crate::{Cx, Timing, count, positive};
+use crate::{Cx, count};
 
 /// Answers that are right: there are fewer tickets than customers, and not every card is good.
 const RIGHT: [&str; 3] = ["sold-out", "limit-reached", "payment-declined"];
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Who keeps count of the seats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,7 +53,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Sale {
     #[command(flatten)]
-    pub(crate) timing: Timing,
+    pub(crate) crowd: Crowd,
     /// Who keeps count of the seats
     #[arg(long, value_enum, default_value = "redis")]
     pub(crate) strategy: Strategy,
@@ -67,18 +66,12 @@ pub(crate) struct Sale {
     /// How many events are on sale
     #[arg(long, default_value = "3", value_parser = count, value_name = "N")]
     pub(crate) events: usize,
-    /// How much more the first events are wanted: the exponent of Zipf's law, 0 for all alike
-    #[arg(long, default_value = "1", value_parser = positive, value_name = "S")]
-    pub(crate) zipf: f64,
     /// Seats of each event
     #[arg(long, default_value = "500", value_parser = count, value_name = "N")]
     pub(crate) capacity: usize,
     /// Seats that one customer may have of an event
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u8).range(1..=100), value_name = "N")]
     pub(crate) limit: u8,
-    /// What they pay with: `tok_ok`, or another token of the simulated provider: `tok_declined`, `tok_flaky`, …
-    #[arg(long, default_value = "tok_ok", value_name = "TOKEN")]
-    pub(crate) method: String,
 }
 
 /// A ticket that a customer was told is theirs.
@@ -94,21 +87,19 @@ pub(crate) async fn run(cx: &Cx, sale: &Sale) -> Result<Report> {
         events.push(put_on_sale(&web, &bases[0], &people.admin, sale, number).await?);
     }
     let told = Told::default();
-    let (run, mut random) = (Uuid::new_v4(), Random::new(cx.seed));
-    let (zipf, mut number) = (Zipf::new(events.len(), sale.zipf), 0_u64);
+    let mut choices = sale.crowd.choices(events.len(), cx.seed);
     let drive = cx.drive();
     let name = format!("sale, {}, {}", sale.strategy.as_str(), cx.way.title());
-    let progress = Progress::new(&name, sale.timing.lasts());
+    let progress = Progress::new(&name, sale.crowd.timing.lasts());
     let summary = drive
-        .run(&sale.timing, &progress, || {
-            number += 1;
-            let buyer = people.customers[random.below(people.customers.len())].clone();
-            let event = events[zipf.pick(&mut random)];
-            let base = &bases[random.below(bases.len())];
+        .run(&sale.crowd.timing, &progress, || {
+            let buyer = choices.any(&people.customers).clone();
+            let event = *choices.wanted(&events);
+            let base = choices.any(&bases);
             let request = Purchase {
                 url: url(base, event, sale.step),
-                body: json!({"quantity": 1, "method": sale.method}),
-                key: format!("{run}-{number}"),
+                body: json!({"quantity": 1, "method": sale.crowd.method}),
+                key: choices.key(),
             };
             buy(web.clone(), buyer, request, told.clone())
         })
@@ -150,11 +141,7 @@ async fn put_on_sale(web: &Web, base: &str, admin: &Person, sale: &Sale, number:
 }
 
 async fn buy(web: Web, buyer: Arc<Person>, purchase: Purchase, told: Told) -> Outcome {
-    let mut headers = buyer.headers.clone();
-    if let Ok(key) = HeaderValue::from_str(&purchase.key) {
-        headers.insert(KEY, key);
-    }
-    match web.send(Method::POST, &purchase.url, &headers, Some(&purchase.body)).await {
+    match web.post_once(&purchase.url, &buyer.headers, &purchase.key, &purchase.body).await {
         Ok(answer) => judge(&answer, &told),
         Err(reason) => Outcome::Failed(reason),
     }
@@ -170,6 +157,5 @@ fn judge(answer: &Answer, told: &Told) -> Outcome {
         }
         return Outcome::Done;
     }
-    let reason = answer.reason();
-    if RIGHT.contains(&reason.as_str()) { Outcome::Refused(reason) } else { Outcome::Failed(reason) }
+    answer.refusal(&RIGHT)
 }

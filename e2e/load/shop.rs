@@ -4,21 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::arrivals::{Random, Zipf};
 use crate::books;
+use crate::crowd::Crowd;
 use crate::people::{People, Person};
 use crate::progress::{Progress, note};
 use crate::record::Outcome;
 use crate::report::Report;
 use crate::web::Web;
-use crate::{Cx, Timing, count, positive};
+use crate::{Cx, count, positive};
 
 const RIGHT: [&str; 2] = ["out-of-stock", "payment-declined"];
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Enough that the mix does not run out of it.
 const STOCK: u32 = 1_000_000;
 
@@ -26,16 +25,13 @@ const STOCK: u32 = 1_000_000;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Shop {
     #[command(flatten)]
-    pub(crate) timing: Timing,
+    pub(crate) crowd: Crowd,
     /// How many customers there are
     #[arg(long, default_value = "200", value_parser = count, value_name = "N")]
     pub(crate) customers: usize,
     /// How many products there are
     #[arg(long, default_value = "20", value_parser = count, value_name = "N")]
     pub(crate) products: usize,
-    /// How much more the first products are wanted: the exponent of Zipf's law
-    #[arg(long, default_value = "1", value_parser = positive, value_name = "S")]
-    pub(crate) zipf: f64,
     /// Share of requests for a product or a page of products
     #[arg(long, default_value = "75", value_parser = positive, value_name = "SHARE")]
     pub(crate) browse: f64,
@@ -75,17 +71,15 @@ pub(crate) async fn run(cx: &Cx, shop: &Shop) -> Result<Report> {
     let people = People::gather(&cx.site, cx.way, shop.customers, &cx.identity).await?;
     let web = Web::new();
     let products = Arc::new(shelves(cx, &web, &people.admin, shop.products).await?);
-    let (zipf, mut random, run) =
-        (Zipf::new(products.len(), shop.zipf), Random::new(cx.seed), Uuid::new_v4());
+    let mut choices = shop.crowd.choices(products.len(), cx.seed);
     let (catalogue, orders) = (cx.site.bases("product", cx.way)?, cx.site.bases("order", cx.way)?);
-    let (placed, mut number) = (Orders::default(), 0_u64);
+    let placed = Orders::default();
     let name = format!("shop, {}", cx.way.title());
-    let progress = Progress::new(&name, shop.timing.lasts());
+    let progress = Progress::new(&name, shop.crowd.timing.lasts());
     let summary = cx
         .drive()
-        .run(&shop.timing, &progress, || {
-            number += 1;
-            let mut at = random.unit() * whole;
+        .run(&shop.crowd.timing, &progress, || {
+            let mut at = choices.unit() * whole;
             let chosen = shares.iter().find(|(_, share)| {
                 at -= share;
                 at < 0.0
@@ -93,11 +87,12 @@ pub(crate) async fn run(cx: &Cx, shop: &Shop) -> Result<Report> {
             Box::pin(act(Visit {
                 act: chosen.map_or(Act::Browse, |(act, _)| *act),
                 web: web.clone(),
-                who: people.customers[random.below(people.customers.len())].clone(),
-                product: products[zipf.pick(&mut random)].clone(),
-                catalogue: catalogue[random.below(catalogue.len())].clone(),
-                orders: orders[random.below(orders.len())].clone(),
-                key: format!("{run}-{number}"),
+                who: choices.any(&people.customers).clone(),
+                product: choices.wanted(&products).clone(),
+                catalogue: choices.any(&catalogue).clone(),
+                orders: choices.any(&orders).clone(),
+                key: choices.key(),
+                method: shop.crowd.method.clone(),
                 placed: placed.clone(),
             }))
         })
@@ -135,6 +130,7 @@ struct Visit {
     catalogue: String,
     orders: String,
     key: String,
+    method: String,
     placed: Orders,
 }
 
@@ -143,23 +139,19 @@ async fn act(visit: Visit) -> Outcome {
     let Visit { web, who, product, catalogue, orders, .. } = &visit;
     // Nobody has anything to cancel at first.
     let cancelled = if visit.act == Act::Cancel { placed().pop() } else { None };
-    let mut headers = who.headers.clone();
     let sent = match (visit.act, &cancelled) {
         (Act::Browse, _) => {
-            web.send(Method::GET, &format!("{catalogue}/products/{product}"), &headers, None).await
+            web.send(Method::GET, &format!("{catalogue}/products/{product}"), &who.headers, None).await
         }
         (Act::Order, _) => {
-            if let Ok(key) = HeaderValue::from_str(&visit.key) {
-                headers.insert(KEY, key);
-            }
-            let body = json!({"items": [{"product_id": product, "quantity": 1}], "method": "tok_ok"});
-            web.send(Method::POST, &format!("{orders}/orders"), &headers, Some(&body)).await
+            let body = json!({"items": [{"product_id": product, "quantity": 1}], "method": visit.method});
+            web.post_once(&format!("{orders}/orders"), &who.headers, &visit.key, &body).await
         }
         (Act::Cancel, Some((owner, id))) => {
             web.send(Method::POST, &format!("{orders}/orders/{id}/cancel"), &owner.headers, None).await
         }
         (Act::Look | Act::Cancel, _) => {
-            web.send(Method::GET, &format!("{orders}/orders?per_page=5"), &headers, None).await
+            web.send(Method::GET, &format!("{orders}/orders?per_page=5"), &who.headers, None).await
         }
     };
     match sent {
@@ -171,10 +163,7 @@ async fn act(visit: Visit) -> Outcome {
             }
             Outcome::Done
         }
-        Ok(answer) => {
-            let reason = answer.reason();
-            if RIGHT.contains(&reason.as_str()) { Outcome::Refused(reason) } else { Outcome::Failed(reason) }
-        }
+        Ok(answer) => answer.refusal(&RIGHT),
         Err(reason) => Outcome::Failed(reason),
     }
 }

@@ -2,12 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::record::Outcome;
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Connections to the shop, kept and used again.
 #[derive(Clone)]
@@ -44,9 +48,7 @@ impl Web {
         *request.uri_mut() = url.parse().map_err(|_| "not a URL".to_owned())?;
         request.headers_mut().clone_from(headers);
         if body.is_some() {
-            request
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() { "not connected".to_owned() } else { "connection lost".to_owned() }
@@ -54,6 +56,20 @@ impl Web {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|_| "answer cut off".to_owned())?.to_bytes();
         Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// Posts something that has its effect once, however often it arrives under this key.
+    pub(crate) async fn post_once(
+        &self,
+        url: &str,
+        headers: &HeaderMap,
+        key: &str,
+        body: &Value,
+    ) -> Result<Answer, String> {
+        let mut headers = headers.clone();
+        let key = HeaderValue::from_str(key).map_err(|_| "not a key".to_owned())?;
+        headers.insert(KEY, key);
+        self.send(Method::POST, url, &headers, Some(body)).await
     }
 
     /// Asks for something that must be there.
@@ -81,6 +97,12 @@ impl Answer {
     /// Its body.
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// What came of a request that did not get what it asked for; these reasons are right.
+    pub(crate) fn refusal(&self, right: &[&str]) -> Outcome {
+        let reason = self.reason();
+        if right.contains(&reason.as_str()) { Outcome::Refused(reason) } else { Outcome::Failed(reason) }
     }
 
     /// Why it is not what was asked for: `sold-out`, `rate-limited`, or `status 502`.
