@@ -5,16 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::json;
 
-use crate::books;
+use crate::books::{self, Told};
 use crate::crowd::Crowd;
 use crate::people::{People, Person};
 use crate::progress::{Progress, note};
 use crate::record::Outcome;
 use crate::report::Report;
-use crate::web::Web;
+use crate::web::{Answer, Web};
 use crate::{Cx, count, positive};
 
 const RIGHT: [&str; 2] = ["out-of-stock", "payment-declined"];
@@ -55,8 +54,8 @@ enum Act {
     Cancel,
 }
 
-/// An order, and whose it is.
-type Orders = Arc<Mutex<Vec<(Arc<Person>, Uuid)>>>;
+/// Orders that nobody tried to cancel, as their customers were told of them, and whose they are.
+type Orders = Arc<Mutex<Vec<(Arc<Person>, Told)>>>;
 
 /// Fills the shelves, lets the customers in, and looks at the books.
 pub(crate) async fn run(cx: &Cx, shop: &Shop) -> Result<Report> {
@@ -98,13 +97,14 @@ pub(crate) async fn run(cx: &Cx, shop: &Shop) -> Result<Report> {
         })
         .await;
     note("looking at the books");
-    let mut books = books::orders(&cx.site).await?;
-    let told = placed.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let placed = placed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let told: Vec<Told> = placed.into_iter().map(|(_, told)| told).collect();
+    let mut books = books::orders(&cx.site, &told).await?;
     if !books.is_empty() {
         books.push(books::Check::new(
             "orders were placed",
-            told > 0 || shop.order == 0.0,
-            format!("{told} not cancelled"),
+            !told.is_empty() || shop.order == 0.0,
+            format!("{} not cancelled", told.len()),
         ));
     }
     Ok(Report { name, settings: format!("{shop:?}"), summary, chat: None, books })
@@ -144,10 +144,11 @@ async fn act(visit: Visit) -> Outcome {
             web.send(Method::GET, &format!("{catalogue}/products/{product}"), &who.headers, None).await
         }
         (Act::Order, _) => {
-            let body = json!({"items": [{"product_id": product, "quantity": 1}], "method": visit.method});
+            let items = json!([{"product_id": product, "quantity": 1}]);
+            let body = json!({"items": items, "payment": {"method": visit.method}});
             web.post_once(&format!("{orders}/orders"), &who.headers, &visit.key, &body).await
         }
-        (Act::Cancel, Some((owner, id))) => {
+        (Act::Cancel, Some((owner, Told { id, .. }))) => {
             web.send(Method::POST, &format!("{orders}/orders/{id}/cancel"), &owner.headers, None).await
         }
         (Act::Look | Act::Cancel, _) => {
@@ -157,9 +158,9 @@ async fn act(visit: Visit) -> Outcome {
     match sent {
         Ok(answer) if answer.status.is_success() => {
             if visit.act == Act::Order
-                && let Some(id) = answer.json().as_ref().and_then(id)
+                && let Some(told) = told(&answer)
             {
-                placed().push((who.clone(), id));
+                placed().push((who.clone(), told));
             }
             Outcome::Done
         }
@@ -168,6 +169,7 @@ async fn act(visit: Visit) -> Outcome {
     }
 }
 
-fn id(order: &Value) -> Option<Uuid> {
-    order["id"].as_str()?.parse().ok()
+fn told(answer: &Answer) -> Option<Told> {
+    let order = answer.json()?;
+    Some(Told { id: order["id"].as_str()?.parse().ok()?, paid: order["status"] == "paid" })
 }
