@@ -1,5 +1,5 @@
-//! Events, tickets and messages on their way, in PostgreSQL. Knows tables, not rules; that no seat is sold twice is the
-//! exception, because only the row of the event can promise it.
+//! Events, tickets and messages on their way, in PostgreSQL. Knows tables, not rules; that no seat is sold twice, and no
+//! customer has more than they may, are the exceptions, because only the row of the event can promise them.
 //!
 //! What must happen together is one method and one transaction. A transaction writes tickets of one event only, in the
 //! order of their ids, and the row of the event after them (a trigger does), so two of them never wait for each other;
@@ -25,9 +25,10 @@ impl Store {
     }
 }
 
-/// Whether the database refused because there is no seat left.
+/// Whether the database refused because there is no seat left, or none for this customer.
 fn is_no_seat(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("no_seat_twice")
+    let constraint = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
+    matches!(constraint, Some("no_seat_twice" | "no_seat_beyond_limit"))
 }
 
 /// The error of a word in a column that this version does not know.

@@ -69,7 +69,7 @@ pub enum Begun {
     Paying(Ticket),
     /// The ticket is not held, or not any more.
     NotHeld,
-    /// The seat that Redis held is somebody else's.
+    /// The seat that Redis held is somebody else's, or the customer has others already.
     NoSeat,
 }
 
@@ -172,7 +172,7 @@ impl Store {
         match insert_held(&mut connection, sale, holds).await {
             Ok(()) => return Ok(Vec::new()),
             Err(error) if is_no_seat(&error) => {
-                warn!(event = %sale.id, error = chain(&error), "redis held seats that are taken");
+                warn!(event = %sale.id, error = chain(&error), "redis held seats that are taken, or beyond a customer's limit");
             }
             Err(error) => return Err(error),
         }

@@ -99,6 +99,22 @@ async fn a_redis_that_was_emptied_knows_all_that_was_written_before_it_sells_aga
 }
 
 #[tokio::test]
+async fn what_an_emptied_redis_had_held_does_not_count_beside_what_it_held_then() {
+    let office = Office::open().await;
+    let event = office.event(json!({"strategy": "redis", "per_user_limit": 2})).await;
+    let user = Uuid::new_v4();
+    let me = office.ticket.http.user(user, "customer");
+    me.post(&format!("{event}/reservations"), seats(2)).await;
+    all_is_written(&office).await;
+    // As a writer finishes late that took this from the stream before it was emptied.
+    let late = format!("00000001-0000-4000-8000-{:012} {user} 1 9000000000000 1", 7);
+    office.redis::<()>(&["XADD", "ticket:holds", "*", "hold", &late]).await;
+    all_is_written(&office).await;
+    assert_eq!(office.seats("held").await, 2);
+    assert_eq!(office.reconciliation(&event).await["agrees"], true);
+}
+
+#[tokio::test]
 async fn a_restarted_redis_sells_only_what_is_left() {
     let server = RedisServer::start();
     let office = Office::open_with(&server.url(), &[]).await;
