@@ -107,6 +107,15 @@ impl Shop {
         }
     }
 
+    /// The services that it runs.
+    fn services(&self) -> BTreeSet<String> {
+        let plan = fs::read_to_string(self.state().join("plan.json")).unwrap();
+        let plan: Value = serde_json::from_str(&plan).unwrap();
+        let places = plan["places"].as_object().unwrap().iter();
+        let serving = places.filter(|(_, place)| !place["ports"]["app:http"].is_null());
+        serving.map(|(instance, _)| instance.rsplit_once('-').unwrap().0.to_owned()).collect()
+    }
+
     /// Everything under the supervisor.
     fn processes(&self) -> BTreeSet<u32> {
         let mut found = BTreeSet::from([self.supervisor.id()]);
@@ -151,17 +160,20 @@ fn copy_example(to: &Path, http: u16, https: u16) {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
     // A breaker that stays open for 10 s after each death would leave the rush nothing to do.
-    let ticket = to.join("ticket.yaml");
-    let patient = fs::read_to_string(&ticket).unwrap();
-    let quick = patient.replace("openFor: 10s", "openFor: 1s");
-    assert_ne!(patient, quick, "ticket.yaml has a breaker that opens for 10s");
-    fs::write(ticket, quick).unwrap();
-    let file = to.join("weft.yaml");
-    let text = fs::read_to_string(&file).unwrap();
-    let ports = format!("  public:\n    ports: {{http: {http}, https: {https}}}\n");
-    let moved = text.replacen("  public:\n", &ports, 1);
-    assert_ne!(text, moved, "weft.yaml has a gateway called public");
-    fs::write(file, moved).unwrap();
+    for service in ["ticket", "order", "payment"] {
+        replace(&to.join(service).with_extension("yaml"), "openFor: 10s", "openFor: 1s");
+    }
+    let run = to.join("weft.yaml");
+    replace(&run, "  public:\n", &format!("  public:\n    ports: {{http: {http}, https: {https}}}\n"));
+    // Nor need it wait for a minute until what was half placed when order died is given up.
+    let order = "    command: [shop-order]\n    env:\n";
+    replace(&run, order, &format!("{order}      REQUEST_TIMEOUT: 4s\n      ABANDONED_AFTER: 5s\n"));
+}
+
+fn replace(file: &Path, what: &str, with: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(what), "{} has {what:?}", file.display());
+    fs::write(file, text.replacen(what, with, 1)).unwrap();
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {
