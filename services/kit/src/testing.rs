@@ -7,10 +7,12 @@
 
 mod contract;
 mod http;
+mod readme;
 mod running;
 mod servers;
 
 pub use contract::documented;
 pub use http::{Http, Reply};
+pub use readme::readme_shows;
 pub use running::{Running, eventually};
 pub use servers::{RedisServer, cut_off, database, let_in, redis};

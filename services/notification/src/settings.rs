@@ -93,10 +93,7 @@ mod tests {
 
     #[test]
     fn the_readme_shows_the_same_table() {
-        let readme = include_str!("../../README.md");
-        for row in shop_kit::settings::table::<Settings>() {
-            assert!(readme.contains(&row), "services/README.md lacks the row\n{row}");
-        }
+        shop_kit::testing::readme_shows::<Settings>();
     }
 
     #[test]

@@ -85,17 +85,7 @@ async fn an_order_that_makes_no_sense_takes_nothing() {
 
 #[tokio::test]
 async fn what_was_taken_is_given_back_when_a_later_product_runs_out() {
-    let shop = Shop::open().await;
-    let (mut lamp, mut chair) = (shop.add(1999, 5).await, shop.add(5000, 5).await);
-    if lamp > chair {
-        // Stock is taken in the order of the ids; the one that runs out must come last.
-        std::mem::swap(&mut lamp, &mut chair);
-    }
-    // The cache still shows 5 chairs when the last ones are sold, so only taking them finds out.
-    shop.product.http.get(&format!("/products/{chair}")).await;
-    let mut row = PgConnection::connect(&shop.products_database).await.unwrap();
-    sqlx::query("UPDATE products SET stock = 0 WHERE id = $1").bind(chair).execute(&mut row).await.unwrap();
-
+    let (shop, lamp, chair) = Shop::open_sold_out().await;
     let me = shop.me().header("idempotency-key", "k1");
     let reply = me.post("/orders", items(&[(lamp, 2), (chair, 1)])).await;
     assert_eq!(reply.status, StatusCode::CONFLICT, "{reply:?}");

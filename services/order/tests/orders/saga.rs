@@ -100,14 +100,7 @@ async fn a_declined_payment_gives_the_stock_back() {
 
 #[tokio::test]
 async fn without_stock_nothing_is_charged() {
-    let shop = Shop::open().await;
-    let (mut lamp, mut chair) = (shop.add(1999, 5).await, shop.add(5000, 5).await);
-    if lamp > chair {
-        std::mem::swap(&mut lamp, &mut chair);
-    }
-    shop.product.http.get(&format!("/products/{chair}")).await;
-    let mut row = PgConnection::connect(&shop.products_database).await.unwrap();
-    sqlx::query("UPDATE products SET stock = 0 WHERE id = $1").bind(chair).execute(&mut row).await.unwrap();
+    let (shop, lamp, chair) = Shop::open_sold_out().await;
     let reply = shop.me().post("/orders", paying(&[(lamp, 1), (chair, 1)], "tok_ok")).await;
     assert_eq!(reply.status, StatusCode::CONFLICT, "{reply:?}");
     let mut payments = PgConnection::connect(&shop.payments_database).await.unwrap();

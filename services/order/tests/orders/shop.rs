@@ -45,6 +45,22 @@ impl Shop {
         Box::pin(Self::start(redis, more)).await
     }
 
+    /// With five lamps, and a chair of which the last has just been sold: only taking it finds that out.
+    pub(crate) async fn open_sold_out() -> (Self, Uuid, Uuid) {
+        let shop = Self::open().await;
+        let (mut lamp, mut chair) = (shop.add(1999, 5).await, shop.add(1999, 5).await);
+        if lamp > chair {
+            // Stock is taken in the order of the ids; the one that runs out must come last.
+            std::mem::swap(&mut lamp, &mut chair);
+        }
+        // The cache goes on showing five.
+        shop.product.http.get(&format!("/products/{chair}")).await;
+        let mut row = PgConnection::connect(&shop.products_database).await.unwrap();
+        let sold_out = sqlx::query("UPDATE products SET stock = 0 WHERE id = $1").bind(chair);
+        sold_out.execute(&mut row).await.unwrap();
+        (shop, lamp, chair)
+    }
+
     async fn start(redis: &str, more: &[&str]) -> Self {
         let (users, products, orders) = (database().await, database().await, database().await);
         let payments = database().await;
