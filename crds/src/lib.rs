@@ -21,6 +21,7 @@ pub mod rules;
 pub mod schema;
 mod schema_check;
 pub mod size;
+pub mod tls_route;
 pub mod validate;
 
 pub use duration::Duration;

@@ -234,13 +234,14 @@ fn no_object(value: &Value) -> Option<Violation> {
 }
 
 /// Kinds that Weft reads, with their API versions.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("Microservice", "weft.dev/v1alpha1"),
     ("Mesh", "weft.dev/v1alpha1"),
     ("Gateway", "gateway.networking.k8s.io/v1"),
     ("GatewayClass", "gateway.networking.k8s.io/v1"),
     ("HTTPRoute", "gateway.networking.k8s.io/v1"),
     ("GRPCRoute", "gateway.networking.k8s.io/v1"),
+    ("TLSRoute", "gateway.networking.k8s.io/v1"),
     ("ReferenceGrant", "gateway.networking.k8s.io/v1beta1"),
     ("Secret", "v1"),
     ("Service", "v1"),

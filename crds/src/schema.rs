@@ -19,6 +19,7 @@ use crate::grpc_route::GrpcRouteSpec;
 use crate::http_route::HttpRouteSpec;
 use crate::reference_grant::ReferenceGrantSpec;
 use crate::rules::{self, Rule};
+use crate::tls_route::TlsRouteSpec;
 use crate::{Mesh, Microservice};
 
 /// First lines of a generated file.
@@ -76,6 +77,7 @@ pub(crate) static GATEWAY: LazyLock<Value> = LazyLock::new(object_of::<GatewaySp
 pub(crate) static GATEWAY_CLASS: LazyLock<Value> = LazyLock::new(object_of::<GatewayClassSpec>);
 pub(crate) static HTTP_ROUTE: LazyLock<Value> = LazyLock::new(object_of::<HttpRouteSpec>);
 pub(crate) static GRPC_ROUTE: LazyLock<Value> = LazyLock::new(object_of::<GrpcRouteSpec>);
+pub(crate) static TLS_ROUTE: LazyLock<Value> = LazyLock::new(object_of::<TlsRouteSpec>);
 pub(crate) static REFERENCE_GRANT: LazyLock<Value> = LazyLock::new(object_of::<ReferenceGrantSpec>);
 pub(crate) static SECRET: LazyLock<Value> = LazyLock::new(schema_of::<Secret>);
 pub(crate) static SERVICE: LazyLock<Value> = LazyLock::new(schema_of::<Service>);

@@ -38,6 +38,7 @@ fn every_example_survives_a_round_trip() {
                 Object::Gateway(object) => serde_json::to_string(object),
                 Object::HttpRoute(object) => serde_json::to_string(object),
                 Object::GrpcRoute(object) => serde_json::to_string(object),
+                Object::TlsRoute(object) => serde_json::to_string(object),
                 Object::ReferenceGrant(object) => serde_json::to_string(object),
                 _ => continue,
             };

@@ -4,4 +4,5 @@ pub mod grpc;
 pub mod http;
 pub mod raw;
 pub mod tcp;
+pub mod tls;
 pub mod websocket;

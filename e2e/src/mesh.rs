@@ -93,11 +93,15 @@ impl Mesh {
         self.push();
     }
 
-    /// Starts the proxy of a Gateway of the namespace `shop`, with these listeners.
+    /// Starts the proxy of a Gateway of the namespace `shop`, with these listeners. Those of one port share an address.
     pub fn add_gateway(&mut self, instance: &str, listeners: &[&str]) {
         let gateway = instance.rsplit_once('-').expect("an instance is called <gateway>-<n>").0;
         let mut new = blank(gateway, instance, Role::Gateway);
+        let spec = &self.world.gateway(&Name::new("shop", gateway)).expect("the Gateway is there").spec;
+        let port = |name: &str| spec.listeners.iter().find(|listener| listener.name == name).map(|l| l.port);
         for (index, listener) in (0..).zip(listeners) {
+            let first = (0..).zip(listeners).find(|(_, other)| port(other) == port(listener));
+            let index = first.map_or(index, |(first, _)| first);
             new.listeners.insert((*listener).to_owned(), SocketAddr::new(new.address, 8080 + index));
         }
         let settings =
@@ -265,6 +269,7 @@ fn known(object: manifest::Object) -> Option<Object> {
         manifest::Object::Gateway(object) => Some(Object::Gateway(*object)),
         manifest::Object::HttpRoute(object) => Some(Object::HttpRoute(*object)),
         manifest::Object::GrpcRoute(object) => Some(Object::GrpcRoute(*object)),
+        manifest::Object::TlsRoute(object) => Some(Object::TlsRoute(*object)),
         manifest::Object::ReferenceGrant(object) => Some(Object::ReferenceGrant(*object)),
         manifest::Object::Secret(object) => Some(Object::Secret(*object)),
         _ => None,

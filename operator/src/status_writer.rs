@@ -74,6 +74,7 @@ fn has_status(kind: ObjectKind) -> bool {
         | ObjectKind::Gateway
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
         | ObjectKind::GatewayClass => true,
         ObjectKind::ReferenceGrant | ObjectKind::Secret | ObjectKind::Service | ObjectKind::Namespace => {
             false

@@ -6,6 +6,7 @@ pub mod connections;
 pub mod copy;
 pub mod flood;
 pub mod handshakes;
+pub mod linger;
 pub mod listen;
 pub mod pump;
 pub mod redirect;

@@ -2,6 +2,7 @@
 //! Leaves out where certificates come from (`certs.rs`) and who may talk to whom (the policies).
 
 pub mod accept;
+pub mod hello;
 
 use std::sync::Arc;
 

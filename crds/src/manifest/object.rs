@@ -15,8 +15,9 @@ use crate::grpc_route::GrpcRoute;
 use crate::http_route::HttpRoute;
 use crate::reference_grant::ReferenceGrant;
 use crate::schema_check::{Findings, check};
+use crate::tls_route::TlsRoute;
 use crate::validate::{Violation, mesh_rules, microservice_rules};
-use crate::{GATEWAY_GROUP, GROUP, Mesh, Microservice, VERSION, schema};
+use crate::{GATEWAY_GROUP, GROUP, Mesh, Microservice, VERSION, schema, tls_route};
 
 /// An object of a manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub enum Object {
     HttpRoute(Box<HttpRoute>),
     /// Which gRPC calls go where.
     GrpcRoute(Box<GrpcRoute>),
+    /// Which TLS connections go where.
+    TlsRoute(Box<TlsRoute>),
     /// Who may point into a namespace.
     ReferenceGrant(Box<ReferenceGrant>),
     /// Certificates and keys.
@@ -77,6 +80,7 @@ impl Object {
             Self::GatewayClass(object) => id(object.as_ref()),
             Self::HttpRoute(object) => id(object.as_ref()),
             Self::GrpcRoute(object) => id(object.as_ref()),
+            Self::TlsRoute(object) => id(object.as_ref()),
             Self::ReferenceGrant(object) => id(object.as_ref()),
             Self::Secret(object) => id(object.as_ref()),
             Self::Service(object) => id(object.as_ref()),
@@ -92,6 +96,7 @@ impl Object {
             Self::Gateway(object) => object.meta_mut(),
             Self::HttpRoute(object) => object.meta_mut(),
             Self::GrpcRoute(object) => object.meta_mut(),
+            Self::TlsRoute(object) => object.meta_mut(),
             Self::ReferenceGrant(object) => object.meta_mut(),
             Self::Secret(object) => object.meta_mut(),
             Self::Service(object) => object.meta_mut(),
@@ -140,6 +145,9 @@ pub(super) fn read(api_version: &str, kind: &str, value: &Value) -> Option<Readi
         }
         (GATEWAY_GROUP, "v1", "GRPCRoute") => {
             foreign(value, &schema::GRPC_ROUTE, |o| Object::GrpcRoute(Box::new(o)))
+        }
+        (GATEWAY_GROUP, version, "TLSRoute") if tls_route::VERSIONS.contains(&version) => {
+            foreign(value, &schema::TLS_ROUTE, |o| Object::TlsRoute(Box::new(o)))
         }
         (GATEWAY_GROUP, "v1" | "v1beta1", "ReferenceGrant") => {
             foreign(value, &schema::REFERENCE_GRANT, |o| Object::ReferenceGrant(Box::new(o)))

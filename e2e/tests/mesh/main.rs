@@ -8,6 +8,7 @@ mod hygiene;
 mod jwt;
 mod lifecycle;
 mod mtls;
+mod passthrough;
 mod protocols;
 mod resilience;
 mod telemetry;

@@ -29,7 +29,7 @@ pub enum Status {
     Mesh(MeshStatus),
     /// Of a Gateway.
     Gateway(GatewayStatus),
-    /// Of an HTTPRoute or GRPCRoute.
+    /// Of an HTTPRoute, GRPCRoute or TLSRoute.
     Route(RouteStatus),
     /// Of a `GatewayClass`.
     GatewayClass(GatewayClassStatus),
@@ -59,7 +59,7 @@ pub fn of(world: &World, reference: &ObjectRef, now_unix: i64) -> Option<Status>
         ObjectKind::Microservice => microservice::of(world, reference, now_unix).map(Status::Microservice),
         ObjectKind::Mesh => Some(Status::Mesh(mesh::of(world, reference, now_unix))),
         ObjectKind::Gateway => gateway::of(world, reference, now_unix).map(Status::Gateway),
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute | ObjectKind::TlsRoute => {
             route::of(world, reference, now_unix).map(Status::Route)
         }
         ObjectKind::GatewayClass => Some(Status::GatewayClass(gateway_class::of(world, reference, now_unix))),

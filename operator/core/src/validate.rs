@@ -74,7 +74,9 @@ pub fn object(world: &World, reference: &ObjectRef) -> Vec<Problem> {
         ObjectKind::Microservice => microservice::check(world, &reference.name, &mut found),
         ObjectKind::Mesh => mesh(world, &mut found),
         ObjectKind::Gateway => gateway::check(world, &reference.name, &mut found),
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => route::check(world, reference, &mut found),
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute | ObjectKind::TlsRoute => {
+            route::check(world, reference, &mut found);
+        }
         ObjectKind::ReferenceGrant
         | ObjectKind::Secret
         | ObjectKind::GatewayClass

@@ -26,6 +26,7 @@ use weft_crds::http_route::HttpRoute;
 use weft_crds::mesh::{MESH_NAME, Mesh, MeshSpec};
 use weft_crds::microservice::Microservice;
 use weft_crds::reference_grant::ReferenceGrant;
+use weft_crds::tls_route::TlsRoute;
 use weft_crds::validate::Violation;
 
 use crate::instances::Instance;
@@ -49,6 +50,7 @@ pub struct World {
     pub(crate) gateways: BTreeMap<Name, Gateway>,
     pub(crate) http_routes: BTreeMap<Name, HttpRoute>,
     pub(crate) grpc_routes: BTreeMap<Name, GrpcRoute>,
+    pub(crate) tls_routes: BTreeMap<Name, TlsRoute>,
     pub(crate) grants: BTreeMap<Name, ReferenceGrant>,
     pub(crate) secrets: BTreeMap<Name, Secret>,
     pub(crate) services: BTreeMap<Name, Service>,
@@ -236,6 +238,7 @@ impl World {
             Object::Gateway(object) => drop(self.gateways.insert(name, object)),
             Object::HttpRoute(object) => drop(self.http_routes.insert(name, object)),
             Object::GrpcRoute(object) => drop(self.grpc_routes.insert(name, object)),
+            Object::TlsRoute(object) => drop(self.tls_routes.insert(name, object)),
             Object::ReferenceGrant(object) => drop(self.grants.insert(name, object)),
             Object::Secret(object) => drop(self.secrets.insert(name, object)),
             Object::Service(object) => {
@@ -264,6 +267,7 @@ impl World {
             ObjectKind::Gateway => drop(self.gateways.remove(name)),
             ObjectKind::HttpRoute => drop(self.http_routes.remove(name)),
             ObjectKind::GrpcRoute => drop(self.grpc_routes.remove(name)),
+            ObjectKind::TlsRoute => drop(self.tls_routes.remove(name)),
             ObjectKind::ReferenceGrant => drop(self.grants.remove(name)),
             ObjectKind::Secret => drop(self.secrets.remove(name)),
             ObjectKind::Service => {
@@ -457,13 +461,14 @@ impl World {
     }
 
     /// How many objects of each kind are in force.
-    pub fn counts(&self) -> [(ObjectKind, usize); 10] {
+    pub fn counts(&self) -> [(ObjectKind, usize); 11] {
         [
             (ObjectKind::Microservice, self.microservices.len()),
             (ObjectKind::Mesh, self.meshes.len()),
             (ObjectKind::Gateway, self.gateways.len()),
             (ObjectKind::HttpRoute, self.http_routes.len()),
             (ObjectKind::GrpcRoute, self.grpc_routes.len()),
+            (ObjectKind::TlsRoute, self.tls_routes.len()),
             (ObjectKind::ReferenceGrant, self.grants.len()),
             (ObjectKind::Secret, self.secrets.len()),
             (ObjectKind::GatewayClass, self.classes.len()),

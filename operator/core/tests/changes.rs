@@ -131,6 +131,7 @@ fn references() -> Vec<ObjectRef> {
         (ObjectKind::Gateway, GATEWAYS.as_slice()),
         (ObjectKind::HttpRoute, ["r", "s"].as_slice()),
         (ObjectKind::GrpcRoute, ["r"].as_slice()),
+        (ObjectKind::TlsRoute, ["t"].as_slice()),
     ] {
         all.extend(names(called).into_iter().map(|name| ObjectRef::new(kind, name)));
     }
@@ -241,7 +242,7 @@ fn change(dice: &mut Dice, generation: i64, in_cluster: bool) -> Change {
 }
 
 fn object(dice: &mut Dice, generation: i64) -> Object {
-    let kind = dice.roll(14);
+    let kind = dice.roll(15);
     let name = match kind {
         0..=4 => dice.of(&SERVICES),
         5 | 6 => dice.of(&GATEWAYS),
@@ -249,6 +250,7 @@ fn object(dice: &mut Dice, generation: i64) -> Object {
         9 => "r",
         10 => dice.of(&["secret", "grant"]),
         12 | 13 => dice.of(&["x", "y", "z"]),
+        14 => "t",
         _ => "default",
     };
     let mut meta = json!({"name": name, "generation": generation});
@@ -277,6 +279,7 @@ fn object(dice: &mut Dice, generation: i64) -> Object {
             Object::Secret(serde_json::from_value(json!({"metadata": meta, "stringData": data})).expect(read))
         }
         12 | 13 => Object::Service(serde_json::from_value(with(service(dice))).expect(read)),
+        14 => Object::TlsRoute(serde_json::from_value(with(tls_route(dice))).expect(read)),
         _ => Object::Mesh(serde_json::from_value(with(mesh(dice))).expect(read)),
     }
 }
@@ -357,6 +360,11 @@ fn gateway(dice: &mut Dice) -> Value {
             "name": "https", "port": port, "protocol": "HTTPS", "hostname": "a.example", "tls": {"certificateRefs": [secret]},
         }));
     }
+    if dice.often() {
+        listeners.push(json!({
+            "name": "tls", "port": 443, "protocol": "TLS", "tls": {"mode": dice.of(&["Passthrough", "Terminate"])},
+        }));
+    }
     json!({"gatewayClassName": "weft", "listeners": listeners})
 }
 
@@ -409,6 +417,11 @@ fn grpc_route(dice: &mut Dice) -> Value {
     let method = json!({"service": "p.S", "method": dice.of(&["A", "B"])});
     let rules = json!([{"matches": [{"method": method}], "backendRefs": [backend(dice)]}]);
     json!({"parentRefs": [parent(dice)], "rules": rules})
+}
+
+fn tls_route(dice: &mut Dice) -> Value {
+    let hosts = json!([dice.of(&["a.example", "*.example"])]);
+    json!({"parentRefs": [parent(dice)], "hostnames": hosts, "rules": [{"backendRefs": [backend(dice)]}]})
 }
 
 fn grant(dice: &mut Dice) -> Value {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use weft_api::v1::{self, Kind, resource::Body};
 
 use super::snapshot::{
-    Address, Addresses, Destination, GatewayConfig, GatewayListener, InboundConfig, InboundPort, MtlsPeer,
-    Origin, OutboundListener, ParsedKeys, Pinned, ProxyConfig, Resources, Roots, Snapshot, Sources,
+    Address, Addresses, Destination, EdgeTls, GatewayConfig, GatewayListener, InboundConfig, InboundPort,
+    MtlsPeer, Origin, OutboundListener, ParsedKeys, Pinned, ProxyConfig, Resources, Roots, Snapshot, Sources,
 };
 use crate::policy::ConfigError;
 use crate::policy::breaker::Breaker;
@@ -137,7 +137,11 @@ impl Builder<'_> {
     }
 
     fn listener(&self, listener: &v1::GatewayListener) -> Result<Arc<GatewayListener>, Wrong> {
-        let tls = listener.tls.as_ref().map(crate::tls::edge_config).transpose();
+        let tls = match &listener.tls {
+            _ if listener.passthrough => Ok(EdgeTls::Through),
+            None => Ok(EdgeTls::Plain),
+            Some(certificate) => crate::tls::edge_config(certificate).map(EdgeTls::Ends),
+        };
         Ok(Arc::new(GatewayListener {
             name: listener.name.as_str().into(),
             listen: address(&listener.listen, "listeners.listen")?,

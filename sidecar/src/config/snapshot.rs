@@ -193,12 +193,23 @@ pub struct GatewayListener {
     pub name: Arc<str>,
     /// Address to bind.
     pub listen: SocketAddr,
-    /// Ready-made TLS configuration; none: plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether it speaks TLS, and whether that ends here.
+    pub tls: EdgeTls,
     /// Only this host (`*.example.org` allowed); none: all.
     pub hostname: Option<HostPattern>,
-    /// Where requests go.
+    /// Where requests go, or connections where TLS goes through.
     pub routes: Table,
+}
+
+/// TLS of a listener at the edge.
+#[derive(Clone, Debug)]
+pub enum EdgeTls {
+    /// None: plain HTTP.
+    Plain,
+    /// It ends here, with this configuration, ready-made.
+    Ends(Arc<rustls::ServerConfig>),
+    /// It goes through.
+    Through,
 }
 
 /// How to call one port of one service.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::Response;
 use http::request::Parts;
 
-use super::for_host;
-use crate::config::snapshot::{Destination, Snapshot};
+use super::{NOWHERE, for_host};
+use crate::config::snapshot::{Destination, EdgeTls, GatewayListener, Snapshot};
 use crate::cx::{ConnCx, RequestCx};
 use crate::http::body::Body;
 use crate::http::enter::{Entered, behind, enter};
@@ -23,9 +23,6 @@ use crate::policy::route::Selected;
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
 use crate::telemetry::clock::unix_now;
-
-/// What metrics call requests that no route leads anywhere.
-const NOWHERE: &str = "unrouted";
 
 /// Serves one request from outside.
 pub async fn handle(
@@ -64,7 +61,10 @@ async fn find(
     cx: &mut RequestCx,
     request: &mut Inward,
 ) -> Result<Way, Reject> {
-    let listener = for_host(config, address, &cx.host).ok_or(Reason::NoRoute)?;
+    // What goes through is no request, whatever a client says inside a connection that ended here.
+    let through = |listener: &&Arc<GatewayListener>| matches!(listener.tls, EdgeTls::Through);
+    let listener = for_host(config, address, &cx.host).filter(|listener| !through(listener));
+    let listener = listener.ok_or(Reason::NoRoute)?;
     let parts = &request.parts;
     let selected: Option<Selected> = listener.routes.select(cx, parts.uri.query(), &parts.headers);
     routes::follow(worker, selected.ok_or(Reason::NoRoute)?, cx, request).await

@@ -1,23 +1,18 @@
 //! The inbound path of a raw connection: allowed as a whole or not at all, then bytes both ways.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Peer, checks};
 use crate::net::copy::{Raw, copy};
+use crate::net::linger::end;
 use crate::net::stream::Stream;
 use crate::net::worker::Worker;
 use crate::reject::{Reason, Reject};
 use crate::telemetry::Direction;
 use crate::upstream::connect::CONNECT_TIMEOUT;
-
-/// What a refused client may still be sending, and for how long that is read.
-const MAX_UNREAD: u64 = 64 << 10;
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one raw connection of a peer.
 pub async fn handle(worker: &Rc<Worker>, stream: Stream, peer: &Peer) {
@@ -40,17 +35,6 @@ async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, peer: &Peer) 
     let app = connect(peer).await?;
     copy(raw, stream, Stream::Plain(app), Some(worker.shared.settings.client_idle_timeout)).await;
     Ok(())
-}
-
-/// Closes so that the client sees the end, not a reset: what it has sent must have been read.
-async fn end(mut stream: Stream) {
-    let ended = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut (&mut stream).take(MAX_UNREAD), &mut tokio::io::sink()).await
-    };
-    if let Ok(Err(error)) = timeout(LINGER, ended).await {
-        tracing::debug!(%error, "refused connection ended");
-    }
 }
 
 async fn connect(peer: &Peer) -> Result<TcpStream, Reject> {

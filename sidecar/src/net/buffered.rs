@@ -1,5 +1,5 @@
-//! A socket under TLS whose bytes are read in large pieces: rustls asks for 4 KiB at a time, which would be four system
-//! calls for each full record. The buffer is the thread's own, borrowed only while it holds something. Writes pass through.
+//! A socket whose bytes are read in large pieces: rustls asks for 4 KiB at a time, which would be four system calls for
+//! each full record. It may begin with what has been read already. The buffer is the thread's own, borrowed only while it holds something. Writes pass through.
 
 use std::cell::RefCell;
 use std::io;
@@ -30,6 +30,11 @@ impl Buffered {
     /// Reads this socket ahead.
     pub fn new(socket: TcpStream) -> Self {
         Self { socket, ahead: BytesMut::new() }
+    }
+
+    /// Goes on with a socket of which this has been read already.
+    pub fn begun(socket: TcpStream, ahead: BytesMut) -> Self {
+        Self { socket, ahead }
     }
 
     fn give_back(&mut self) {

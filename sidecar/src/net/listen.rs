@@ -1,7 +1,7 @@
 //! Listeners: which ones a snapshot asks for, opening and closing them as snapshots change, and the accept loops. An
 //! unchanged listener is left alone, and closing one leaves its accepted connections alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,7 +37,7 @@ pub enum Entry {
     Outbound(OutboundListener),
     /// Any destination; the original destination or the authority says which.
     OutboundRedirected,
-    /// A listener at the edge, by name.
+    /// An address at the edge, by the name of the first of its listeners.
     Gateway(Arc<str>),
 }
 
@@ -56,6 +56,8 @@ impl Entry {
             (Self::Outbound(one), Self::Outbound(two)) => {
                 (&one.destination, one.protocol) == (&two.destination, two.protocol)
             }
+            // Whose listener a connection is for is looked up when it comes.
+            (Self::Gateway(_), Self::Gateway(_)) => true,
             _ => self == other,
         }
     }
@@ -68,13 +70,16 @@ struct Wanted {
     entry: Entry,
 }
 
+/// An open listener: as it was asked for, where it is bound, and what closes it.
+type Open = (Wanted, SocketAddr, CancellationToken);
+
 /// The listeners that are open.
 #[derive(Debug)]
 pub struct Listeners {
     shared: Arc<Shared>,
     lanes: Arc<[Lane]>,
     tasks: Tasks,
-    open: HashMap<String, (Wanted, SocketAddr, CancellationToken)>,
+    open: HashMap<String, Open>,
 }
 
 impl Listeners {
@@ -87,16 +92,12 @@ impl Listeners {
     /// opened all the same.
     pub fn follow(&mut self, snapshot: &Snapshot) -> std::io::Result<()> {
         let wanted = wanted(&self.shared, snapshot);
-        self.open.retain(|name, (open, bound, close)| {
-            // A port the system chose counts as the one that was asked for.
-            let keep = wanted.get(name).is_some_and(|wanted| {
-                wanted == open || (wanted.address == *bound && wanted.entry.is_like(&open.entry))
-            });
-            if !keep {
-                close.cancel();
+        for (name, open) in std::mem::take(&mut self.open) {
+            match wanted_as(&wanted, &name, &open) {
+                Some(name) => drop(self.open.insert(name.to_owned(), open)),
+                None => open.2.cancel(),
             }
-            keep
-        });
+        }
         let mut result = Ok(());
         for (name, wanted) in wanted {
             if self.open.contains_key(&name) {
@@ -152,6 +153,19 @@ impl Listeners {
     }
 }
 
+/// Under which name an open listener is wanted further; none: no more. A port the system chose counts as the one that was
+/// asked for, and an address goes on to whom it is now.
+fn wanted_as<'w>(
+    wanted: &'w HashMap<String, Wanted>,
+    name: &str,
+    (open, bound, _): &Open,
+) -> Option<&'w str> {
+    let same = wanted.get_key_value(name).filter(|(_, wanted)| *wanted == open);
+    let here =
+        || wanted.iter().find(|(_, wanted)| wanted.address == *bound && wanted.entry.is_like(&open.entry));
+    same.or_else(here).map(|(name, _)| name.as_str())
+}
+
 /// Whether this name of a bound address is one of a data-plane listener, not of admin, health or metrics.
 fn is_ours(name: &str) -> bool {
     name.starts_with("inbound") || name.starts_with("outbound") || name.starts_with("gateway")
@@ -170,7 +184,12 @@ fn wanted(shared: &Shared, snapshot: &Snapshot) -> HashMap<String, Wanted> {
     for to in &snapshot.proxy.outbound {
         add(format!("outbound/{}", to.destination), to.listen, Entry::Outbound(to.clone()));
     }
+    let mut edges = HashSet::new();
     for listener in snapshot.gateway.iter().flat_map(|gateway| &gateway.listeners) {
+        // Those that share an address share a socket; ports that the system is to choose are not shared.
+        if listener.listen.port() > 0 && !edges.insert(listener.listen) {
+            continue;
+        }
         let name = Arc::clone(&listener.name);
         add(format!("gateway/{name}"), listener.listen, Entry::Gateway(name));
     }

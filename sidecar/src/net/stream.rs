@@ -14,6 +14,8 @@ use super::buffered::Buffered;
 pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
+    /// Bytes as they are, of which the first have been looked at.
+    Begun(Buffered),
     /// TLS, this side accepted.
     Accepted(Box<tokio_rustls::server::TlsStream<Buffered>>),
     /// TLS, this side connected.
@@ -26,7 +28,7 @@ impl Stream {
     /// The protocol that both ends agreed on; none where it is plain.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) | Self::Carried(_) => None,
+            Self::Plain(_) | Self::Begun(_) | Self::Carried(_) => None,
             Self::Accepted(stream) => stream.get_ref().1.alpn_protocol(),
             Self::Connected(stream) => stream.get_ref().1.alpn_protocol(),
         }
@@ -36,7 +38,7 @@ impl Stream {
     pub fn server_name(&self) -> Option<&str> {
         match self {
             Self::Accepted(stream) => stream.get_ref().1.server_name(),
-            Self::Plain(_) | Self::Connected(_) | Self::Carried(_) => None,
+            Self::Plain(_) | Self::Begun(_) | Self::Connected(_) | Self::Carried(_) => None,
         }
     }
 }
@@ -45,6 +47,7 @@ macro_rules! each {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {
             Stream::Plain($io) => $call,
+            Stream::Begun($io) => $call,
             Stream::Accepted($io) => $call,
             Stream::Connected($io) => $call,
             Stream::Carried($io) => $call,

@@ -112,10 +112,7 @@ pub async fn follow(
     let name = backend.destination.as_ref().ok_or_else(invalid)?;
     edit(&route.filters, cx, request, &target);
     edit(&backend.filters, cx, request, &target);
-    let destination = worker.shared.destination(name).await.map_err(|reject| match reject.reason {
-        Reason::UnknownDestination => invalid().because(&**name),
-        _ => reject,
-    })?;
+    let destination = destination(worker, &route, name).await?;
     let index = route.backends().iter().position(|b: &Backend| std::ptr::eq(b, backend));
     Ok(Way::To(Routed {
         timeout: route.timeout.or(destination.timeout),
@@ -125,6 +122,23 @@ pub async fn follow(
         cross,
         destination,
     }))
+}
+
+/// The backend's destination for a raw connection.
+pub async fn backend(worker: &Rc<Worker>, route: &Route) -> Result<Arc<Destination>, Reject> {
+    let name = route.backend(rand::random()).and_then(|backend| backend.destination.as_ref());
+    destination(worker, route, name.ok_or_else(|| Reject::new(Reason::InvalidRoute).by(&*route.name))?).await
+}
+
+async fn destination(
+    worker: &Rc<Worker>,
+    route: &Route,
+    name: &Arc<str>,
+) -> Result<Arc<Destination>, Reject> {
+    worker.shared.destination(name).await.map_err(|reject| match reject.reason {
+        Reason::UnknownDestination => Reject::new(Reason::InvalidRoute).by(&*route.name).because(&**name),
+        _ => reject,
+    })
 }
 
 fn edit(filters: &Filters, cx: &RequestCx, request: &mut Inward, target: &Target<'_>) {

@@ -42,11 +42,7 @@ pub async fn handle(worker: &Rc<Worker>, stream: Stream, conn: &Arc<ConnCx>, way
 
 async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, found: Found) -> Result<(), Reject> {
     match found {
-        Found::Known(destination, pinned) => {
-            raw.destination = Some(Arc::clone(&destination.name));
-            let _slot = destination.limits.connection()?;
-            join(worker, raw, stream, (&destination, pinned)).await
-        }
+        Found::Known(destination, pinned) => to(worker, raw, stream, (&destination, pinned)).await,
         Found::Outside(address) => {
             let name = Arc::from("outside");
             let target = Target {
@@ -65,12 +61,15 @@ async fn steps(worker: &Rc<Worker>, raw: &mut Raw, stream: Stream, found: Found)
     }
 }
 
-async fn join(
+/// Joins a connection with one to an endpoint of this destination.
+pub async fn to(
     worker: &Rc<Worker>,
     raw: &mut Raw,
     stream: Stream,
     (destination, pinned): (&Destination, Option<Pinned>),
 ) -> Result<(), Reject> {
+    raw.destination = Some(Arc::clone(&destination.name));
+    let _slot = destination.limits.connection()?;
     let mut tried = Vec::new();
     loop {
         let started = Instant::now();

@@ -30,6 +30,15 @@ impl HostPattern {
         }
     }
 
+    /// How narrow it is, for a choice among several that match: an exact name before others, then the longest.
+    pub fn rank(&self) -> (bool, usize) {
+        match self {
+            Self::Any => (false, 0),
+            Self::Exact(name) => (true, name.len()),
+            Self::Below(suffix) => (false, suffix.len()),
+        }
+    }
+
     /// Whether `host` (lower case, without port) is meant.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -187,6 +196,12 @@ mod tests {
         assert!(!check("*.shop.example", ".shop.example"));
         assert!(check("*", "anything"));
         assert!(check("[::1]:80", "[::1]"));
+    }
+
+    #[test]
+    fn the_narrower_host_pattern_ranks_higher() {
+        let order = ["*", "*.example", "*.shop.example", "a.example", "shop.example"];
+        assert!(order.map(|text| HostPattern::new(text).rank()).is_sorted());
     }
 
     #[test]

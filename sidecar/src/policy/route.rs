@@ -88,6 +88,11 @@ impl Table {
         &self.routes
     }
 
+    /// The first route for this host, whatever else it asks for: for connections that nothing else is known of.
+    pub fn of_host(&self, host: &str) -> Option<Arc<Route>> {
+        self.routes.iter().find(|route| route.is_for(host)).map(Arc::clone)
+    }
+
     /// The first route that matches, noted in `cx`.
     pub fn select(&self, cx: &mut RequestCx, query: Option<&str>, headers: &HeaderMap) -> Option<Selected> {
         let selected = self.routes.iter().find_map(|route| {
@@ -131,9 +136,13 @@ impl Route {
         })
     }
 
+    fn is_for(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
     /// Bytes of the path that the matching prefix covers; none if the route does not match.
     fn matches(&self, cx: &RequestCx, query: Option<&str>, headers: &HeaderMap) -> Option<usize> {
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(&cx.host)) {
+        if !self.is_for(&cx.host) {
             return None;
         }
         if self.matches.is_empty() {

@@ -78,6 +78,8 @@ pub enum TlsFailure {
     NoIdentity,
     /// It names another workload than expected.
     WrongIdentity,
+    /// It asks for a server name that is nobody's.
+    UnknownName,
     /// The peer refused ours.
     RefusedByPeer,
     /// It took too long.
@@ -92,12 +94,13 @@ pub enum TlsFailure {
 
 impl TlsFailure {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoCertificate,
         Self::UnknownAuthority,
         Self::Expired,
         Self::NoIdentity,
         Self::WrongIdentity,
+        Self::UnknownName,
         Self::RefusedByPeer,
         Self::Timeout,
         Self::TooMany,
@@ -113,6 +116,7 @@ impl TlsFailure {
             Self::Expired => "expired",
             Self::NoIdentity => "no-identity",
             Self::WrongIdentity => "wrong-identity",
+            Self::UnknownName => "unknown-name",
             Self::RefusedByPeer => "refused-by-peer",
             Self::Timeout => "timeout",
             Self::TooMany => "too-many",

@@ -60,6 +60,7 @@ async fn gateway_to(
         tls,
         hostname: String::new(),
         routes: "web".into(),
+        passthrough: false,
     };
     let proxy = v1::Proxy { access_log: v1::AccessLog::Off.into(), ..Default::default() };
     let resources = vec![

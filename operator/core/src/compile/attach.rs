@@ -5,10 +5,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use weft_crds::GATEWAY_GROUP;
-use weft_crds::gateway::{FromNamespaces, Gateway, Listener, ListenerProtocol};
+use weft_crds::gateway::{FromNamespaces, Gateway, Listener, ListenerProtocol, TlsMode};
 use weft_crds::gateway_meta::ParentReference;
 
-use crate::world::{Name, RouteView, World};
+use crate::world::{Name, ObjectKind, RouteView, World};
 
 /// Label that every namespace has; its value is the namespace's name.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
@@ -24,7 +24,7 @@ pub enum Refusal {
     NoMatchingListenerHostname,
     /// It is for a Service of another namespace: only the owner of a Service routes its traffic.
     OtherNamespace,
-    /// The parent is of a kind that takes no routes.
+    /// The parent is of a kind that takes no routes, or none of this kind.
     InvalidKind,
 }
 
@@ -95,6 +95,9 @@ pub fn at_listener<'w>(
 
 /// Whether a route hangs on a Service by one of its parent references.
 pub fn to_service(world: &World, parent: &ParentReference, route: RouteView<'_>) -> Result<Name, Refusal> {
+    if route.kind() == ObjectKind::TlsRoute {
+        return Err(Refusal::InvalidKind);
+    }
     let own = route.name().namespace;
     let name = Name::new(parent.namespace_or(&own), &parent.name);
     let service = world.microservice(&name).ok_or(Refusal::NoMatchingParent)?;
@@ -105,9 +108,18 @@ pub fn to_service(world: &World, parent: &ParentReference, route: RouteView<'_>)
     if parent.port.is_none_or(port) { Ok(name) } else { Err(Refusal::NoMatchingParent) }
 }
 
-/// Whether this is a listener that Weft can serve.
-pub fn is_http(listener: &Listener) -> bool {
-    matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::Https)
+/// The kinds of routes that a listener can take by what it speaks; none where Weft does not serve it.
+pub fn kinds_of(listener: &Listener) -> &'static [ObjectKind] {
+    match listener.protocol {
+        ListenerProtocol::Http | ListenerProtocol::Https => &[ObjectKind::HttpRoute, ObjectKind::GrpcRoute],
+        ListenerProtocol::Tls if passes_through(listener) => &[ObjectKind::TlsRoute],
+        ListenerProtocol::Tls | ListenerProtocol::Tcp | ListenerProtocol::Other(_) => &[],
+    }
+}
+
+/// Whether TLS does not end at a listener.
+pub fn passes_through(listener: &Listener) -> bool {
+    listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough)
 }
 
 fn allows(world: &World, gateway: &Name, listener: &Listener, route: RouteView<'_>) -> bool {
@@ -131,7 +143,7 @@ fn allows(world: &World, gateway: &Name, listener: &Listener, route: RouteView<'
             FromNamespaces::None | FromNamespaces::Other(_) => false,
         },
     };
-    is_http(listener) && kind && namespace
+    kinds_of(listener).contains(&route.kind()) && kind && namespace
 }
 
 /// Whether a selector takes a namespace by its labels; standalone it has one, its name.

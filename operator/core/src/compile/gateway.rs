@@ -1,6 +1,6 @@
 //! What a gateway's proxy listens on, with certificates and routes.
 //!
-//! A listener that cannot be served (its protocol is not HTTP, its certificate is missing) is left out, and the status
+//! A listener that cannot be served (it speaks something else, its certificate is missing) is left out, and the status
 //! says so; the others go on. What the routes lead to is compiled beside (see `compile`).
 
 use rustls_pki_types::pem::PemObject;
@@ -9,6 +9,7 @@ use weft_api::names::gateway_port;
 use weft_api::v1;
 use weft_crds::gateway::{Gateway, Listener, ListenerProtocol, TlsMode};
 
+use super::attach::passes_through;
 use super::resource::Body;
 use super::routes;
 use crate::world::{InstanceRef, Name, ObjectKind, World};
@@ -34,6 +35,26 @@ pub enum Unserved {
     },
 }
 
+/// How a listener is served.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Served {
+    /// Plain HTTP.
+    Plain,
+    /// TLS ends here, with this certificate.
+    Tls(v1::ServerCertificate),
+    /// TLS goes through, by the server name it asks for.
+    Through,
+}
+
+impl Served {
+    fn certificate(self) -> Option<v1::ServerCertificate> {
+        match self {
+            Self::Tls(certificate) => Some(certificate),
+            Self::Plain | Self::Through => None,
+        }
+    }
+}
+
 /// Routes of a listener with the name of their resource.
 pub type NamedRoutes = (String, v1::Routes);
 
@@ -43,14 +64,15 @@ pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Ve
     let mut listeners = Vec::new();
     let mut all_routes = Vec::new();
     for listener in &gateway.spec.listeners {
-        let Ok(tls) = serve(world, (name, gateway), listener) else { continue };
+        let Ok(served) = serve(world, (name, gateway), listener) else { continue };
         let bound = world.instance(instance).and_then(|instance| instance.listeners.get(&listener.name));
         let routes_name = format!("{name}/{}", listener.name);
         listeners.push(v1::GatewayListener {
             name: listener.name.clone(),
             listen: bound
                 .map_or_else(|| format!("0.0.0.0:{}", gateway_port(listener.port)), ToString::to_string),
-            tls,
+            passthrough: served == Served::Through,
+            tls: served.certificate(),
             hostname: listener.hostname.clone().unwrap_or_default().to_ascii_lowercase(),
             routes: routes_name.clone(),
         });
@@ -60,27 +82,34 @@ pub fn of(world: &World, instance: &InstanceRef, gateway: &Gateway) -> (Body, Ve
     (Body::Gateway(v1::Gateway { identity, listeners }), all_routes)
 }
 
-/// Whether a listener can be served, and its certificate, none for plain HTTP.
-pub fn serve(
-    world: &World,
-    gateway: (&Name, &Gateway),
-    listener: &Listener,
-) -> Result<Option<v1::ServerCertificate>, Unserved> {
-    match conflict(gateway.1, listener) {
-        Some((reason, message)) => Err(Unserved::Conflict { reason, message }),
-        None => certificate(world, gateway.0, listener),
+/// Whether a listener can be served, and how.
+pub fn serve(world: &World, gateway: (&Name, &Gateway), listener: &Listener) -> Result<Served, Unserved> {
+    if let Some((reason, message)) = conflict(gateway.1, listener) {
+        return Err(Unserved::Conflict { reason, message });
+    }
+    match &listener.protocol {
+        ListenerProtocol::Http => Ok(Served::Plain),
+        ListenerProtocol::Https => certificate(world, gateway.0, listener).map(Served::Tls),
+        ListenerProtocol::Tls if passes_through(listener) => Ok(Served::Through),
+        ListenerProtocol::Tls => {
+            Err(Unserved::Protocol("TLS that ends at the gateway is served as HTTPS only".to_owned()))
+        }
+        ListenerProtocol::Tcp => Err(Unserved::Protocol("protocol TCP is not served".to_owned())),
+        ListenerProtocol::Other(other) => Err(Unserved::Protocol(format!("protocol {other} is not served"))),
     }
 }
 
-/// The clash of a listener with another one of its Gateway: on one port all must speak one protocol, for other hosts.
+/// The clash of a listener with another one of its Gateway: on one port all must begin alike (with TLS or without), for
+/// other hosts.
 pub fn conflict(gateway: &Gateway, listener: &Listener) -> Option<(&'static str, String)> {
+    let host = |listener: &Listener| listener.hostname.as_deref().unwrap_or_default().to_ascii_lowercase();
     let others = gateway.spec.listeners.iter().filter(|other| other.name != listener.name);
     let mut beside = others.filter(|other| other.port == listener.port);
     beside.find_map(|other| {
         let (name, port) = (&other.name, listener.port);
-        if other.protocol != listener.protocol {
+        if !begin_alike(&other.protocol, &listener.protocol) {
             Some(("ProtocolConflict", format!("listener `{name}` speaks another protocol on port {port}")))
-        } else if other.hostname == listener.hostname {
+        } else if host(other) == host(listener) {
             Some(("HostnameConflict", format!("listener `{name}` has the same hostname on port {port}")))
         } else {
             None
@@ -88,16 +117,17 @@ pub fn conflict(gateway: &Gateway, listener: &Listener) -> Option<(&'static str,
     })
 }
 
+/// Whether the server name tells connections of both apart.
+fn begin_alike(one: &ListenerProtocol, other: &ListenerProtocol) -> bool {
+    let tls = |protocol| matches!(protocol, &ListenerProtocol::Https | &ListenerProtocol::Tls);
+    one == other || (tls(one) && tls(other))
+}
+
 fn certificate(
     world: &World,
     gateway: &Name,
     listener: &Listener,
-) -> Result<Option<v1::ServerCertificate>, Unserved> {
-    match &listener.protocol {
-        ListenerProtocol::Http => return Ok(None),
-        ListenerProtocol::Https => {}
-        other => return Err(Unserved::Protocol(format!("protocol {} is not served", protocol_name(other)))),
-    }
+) -> Result<v1::ServerCertificate, Unserved> {
     let invalid = |message: String| Unserved::Certificate { reason: "InvalidCertificateRef", message };
     let tls = listener.tls.as_ref().ok_or_else(|| invalid("HTTPS needs tls.certificateRefs".to_owned()))?;
     if tls.mode != TlsMode::Terminate {
@@ -114,7 +144,7 @@ fn certificate(
             format!("no ReferenceGrant in {} lets the Gateway use Secret {secret}", secret.namespace);
         return Err(Unserved::Certificate { reason: "RefNotPermitted", message });
     }
-    from_secret(world, &secret).map(Some).map_err(invalid)
+    from_secret(world, &secret).map_err(invalid)
 }
 
 fn from_secret(world: &World, secret: &Name) -> Result<v1::ServerCertificate, String> {
@@ -130,14 +160,4 @@ fn from_secret(world: &World, secret: &Name) -> Result<v1::ServerCertificate, St
         return Err(format!("tls.key of Secret {secret} holds no private key in PEM"));
     }
     Ok(v1::ServerCertificate { chain, key })
-}
-
-fn protocol_name(protocol: &ListenerProtocol) -> &str {
-    match protocol {
-        ListenerProtocol::Http => "HTTP",
-        ListenerProtocol::Https => "HTTPS",
-        ListenerProtocol::Tls => "TLS",
-        ListenerProtocol::Tcp => "TCP",
-        ListenerProtocol::Other(other) => other,
-    }
 }

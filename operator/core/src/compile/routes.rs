@@ -8,6 +8,7 @@ pub mod filters;
 pub mod grpc;
 pub mod http;
 pub mod rank;
+pub mod tls;
 
 use std::collections::BTreeSet;
 
@@ -85,7 +86,7 @@ pub fn destinations(routes: &v1::Routes) -> BTreeSet<String> {
     found
 }
 
-/// The rules of a route of either kind.
+/// The rules of a route of any kind.
 pub fn rules(world: &World, route: RouteView<'_>) -> Vec<Rule> {
     match route {
         RouteView::Http(object) => {
@@ -94,10 +95,11 @@ pub fn rules(world: &World, route: RouteView<'_>) -> Vec<Rule> {
         RouteView::Grpc(object) => {
             object.spec.rules.iter().map(|rule| grpc::rule(world, route, rule)).collect()
         }
+        RouteView::Tls(object) => tls::rules(world, route, object),
     }
 }
 
-/// A backend with its share; one that leads nowhere keeps its share, which is answered with 500.
+/// A backend with its share; one that leads nowhere keeps its share, which is answered with 500 or closed.
 pub(super) fn backend(
     world: &World,
     route: RouteView<'_>,

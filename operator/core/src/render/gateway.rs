@@ -18,7 +18,7 @@ use weft_crds::gateway::{Gateway, Listener, ListenerProtocol};
 use weft_crds::microservice::Disruption;
 
 use super::{INVALID_PARAMETERS, Obstacle, Owned, OwnedKind, Owner, deployment, microservice};
-use crate::compile::attach::is_http;
+use crate::compile::attach::kinds_of;
 use crate::inject::Template;
 
 /// Types that the Service may have; the first where none is asked for.
@@ -91,9 +91,14 @@ type NamedPort = (String, u16, &'static str);
 /// Each number once, of the listeners that can be served.
 fn ports(listeners: &[Listener]) -> Vec<NamedPort> {
     let mut seen = BTreeSet::new();
-    let served = listeners.iter().filter(|listener| is_http(listener) && seen.insert(listener.port));
+    let served =
+        listeners.iter().filter(|listener| !kinds_of(listener).is_empty() && seen.insert(listener.port));
     let named = served.map(|listener| {
-        let protocol = if listener.protocol == ListenerProtocol::Https { "https" } else { "http" };
+        let protocol = match listener.protocol {
+            ListenerProtocol::Https => "https",
+            ListenerProtocol::Tls => "tls",
+            _ => "http",
+        };
         (format!("{protocol}-{}", listener.port), listener.port, protocol)
     });
     named.collect()

@@ -9,7 +9,7 @@ use weft_crds::gateway::{Gateway, GatewayAddress, GatewayStatus, Listener, Liste
 
 use super::Status;
 use super::condition::{Conditions, Verdict, accepted, unknown_fields};
-use crate::compile::attach::{at_listener, is_http};
+use crate::compile::attach::{at_listener, kinds_of};
 use crate::compile::gateway::{Unserved, serve};
 use crate::instances::{Instance, Role};
 use crate::validate::{self, Severity};
@@ -113,7 +113,7 @@ fn listener_status(
     make: Conditions<'_>,
 ) -> ListenerStatus {
     let served = serve(world, gateway, listener);
-    let attached = if is_http(listener) { at_listener(world, gateway, listener).len() } else { 0 };
+    let attached = at_listener(world, gateway, listener).len();
     ListenerStatus {
         name: listener.name.clone(),
         supported_kinds: supported_kinds(listener),
@@ -156,9 +156,9 @@ fn listener_conditions(
     ]
 }
 
-fn served_kind(kind: &RouteKind) -> bool {
-    let served = [ObjectKind::HttpRoute.as_str(), ObjectKind::GrpcRoute.as_str()];
-    kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && served.contains(&kind.kind.as_str())
+fn is_taken(listener: &Listener, kind: &RouteKind) -> bool {
+    kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP
+        && kinds_of(listener).iter().any(|taken| taken.as_str() == kind.kind)
 }
 
 fn asked_kinds(listener: &Listener) -> &[RouteKind] {
@@ -166,20 +166,18 @@ fn asked_kinds(listener: &Listener) -> &[RouteKind] {
 }
 
 fn unknown_kinds(listener: &Listener) -> Vec<String> {
-    asked_kinds(listener).iter().filter(|kind| !served_kind(kind)).map(|kind| kind.kind.clone()).collect()
+    let unknown = asked_kinds(listener).iter().filter(|kind| !is_taken(listener, kind));
+    unknown.map(|kind| kind.kind.clone()).collect()
 }
 
 fn supported_kinds(listener: &Listener) -> Vec<RouteKind> {
     let asked = asked_kinds(listener);
-    if !is_http(listener) {
-        return Vec::new();
-    }
     if !asked.is_empty() {
-        return asked.iter().filter(|kind| served_kind(kind)).cloned().collect();
+        return asked.iter().filter(|kind| is_taken(listener, kind)).cloned().collect();
     }
-    let kind = |kind: ObjectKind| RouteKind {
+    let kind = |kind: &ObjectKind| RouteKind {
         group: Some(GATEWAY_GROUP.to_owned()),
         kind: kind.as_str().to_owned(),
     };
-    vec![kind(ObjectKind::HttpRoute), kind(ObjectKind::GrpcRoute)]
+    kinds_of(listener).iter().map(kind).collect()
 }

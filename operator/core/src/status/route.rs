@@ -1,4 +1,4 @@
-//! The status of an `HTTPRoute` or `GRPCRoute`: one report for each parent that is ours.
+//! The status of an `HTTPRoute`, `GRPCRoute` or `TLSRoute`: one report for each parent that is ours.
 //!
 //! Parents that are not in the world may belong to another controller, so nothing is said of them, and what others said
 //! stays as it is.
@@ -12,7 +12,7 @@ use super::condition::{Conditions, Verdict, unknown_fields};
 use crate::compile::attach::{self, Refusal};
 use crate::compile::routes;
 use crate::world::lookup::Backend;
-use crate::world::{Name, ObjectRef, RouteView, World};
+use crate::world::{Name, ObjectKind, ObjectRef, RouteView, World};
 
 pub(super) fn of(world: &World, reference: &ObjectRef, now: i64) -> Option<RouteStatus> {
     let route = world.route(reference)?;
@@ -58,7 +58,7 @@ fn conditions(
         .collect();
     let usable = rules.iter().any(|rule| rule.unsupported.is_empty());
     let accepted = match attached {
-        Err(refusal) => Verdict::no(reason(refusal), message(refusal)),
+        Err(refusal) => Verdict::no(reason(refusal), message(refusal, route)),
         Ok(()) if !unsupported.is_empty() && !usable => {
             Verdict::no("UnsupportedValue", unsupported.join(" | "))
         }
@@ -103,8 +103,9 @@ fn reason(refusal: Refusal) -> &'static str {
     }
 }
 
-fn message(refusal: Refusal) -> &'static str {
+fn message(refusal: Refusal, route: RouteView<'_>) -> &'static str {
     match refusal {
+        Refusal::InvalidKind if route.kind() == ObjectKind::TlsRoute => "parents are Gateways",
         Refusal::NoMatchingParent => "no listener or port fits sectionName and port",
         Refusal::NotAllowedByListeners => "no listener takes routes of this kind from this namespace",
         Refusal::NoMatchingListenerHostname => "no listener has a hostname in common with it",

@@ -22,7 +22,7 @@ pub(super) fn check(world: &World, name: &Name, found: &mut Found) {
                 found.warning(
                     format!("{path}.protocol"),
                     message,
-                    "use HTTP or HTTPS; the listener is left out",
+                    "use HTTP, HTTPS, or TLS with tls.mode Passthrough; the listener is left out",
                 );
             }
             Err(Unserved::Certificate { message, .. }) => found.warning(

@@ -23,12 +23,14 @@ fn is_ours(world: &World, reference: &ObjectRef) -> bool {
             let class = Name::new("", &gateway.spec.gateway_class_name);
             !world.is_in_cluster() || world.contains(&ObjectRef::new(ObjectKind::GatewayClass, class))
         }),
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => world.route(reference).is_some_and(|route| {
-            route.parents().iter().any(|parent| {
-                let name = Name::new(parent.namespace_or(own), &parent.name);
-                world.gateway(&name).is_some() || world.microservice(&name).is_some()
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute | ObjectKind::TlsRoute => {
+            world.route(reference).is_some_and(|route| {
+                route.parents().iter().any(|parent| {
+                    let name = Name::new(parent.namespace_or(own), &parent.name);
+                    world.gateway(&name).is_some() || world.microservice(&name).is_some()
+                })
             })
-        }),
+        }
         _ => true,
     }
 }

@@ -4,12 +4,16 @@ use super::Found;
 use crate::compile::attach::{self, Refusal};
 use crate::compile::routes;
 use crate::world::lookup::Backend;
-use crate::world::{Name, ObjectRef, RouteView, World};
+use crate::world::{Name, ObjectKind, ObjectRef, RouteView, World};
 
 /// Checks one route.
 pub(super) fn check(world: &World, reference: &ObjectRef, found: &mut Found) {
     let Some(route) = world.route(reference) else { return };
     parents(world, route, found);
+    let lost = match route.kind() {
+        ObjectKind::TlsRoute => "its share of connections is closed",
+        _ => "its share of requests gets 500",
+    };
     for (path, reference) in route.backends() {
         let service = Name::new(reference.namespace_or(&route.name().namespace), &reference.name);
         match world.backend(route, reference) {
@@ -17,20 +21,20 @@ pub(super) fn check(world: &World, reference: &ObjectRef, found: &mut Found) {
             Backend::InvalidKind => found.warning(
                 path,
                 format!("`{}` is not a Service", reference.kind.as_deref().unwrap_or_default()),
-                "point to a Service; until then its share of requests gets 500",
+                format!("point to a Service; until then {lost}"),
             ),
             Backend::NotFound => {
                 let port = reference.port.map_or_else(|| "(none given)".to_owned(), |port| port.to_string());
                 found.warning(
                     path,
                     format!("there is no Microservice {service} with the port {port}"),
-                    "correct name and port, or add the service; until then its share of requests gets 500",
+                    format!("correct name and port, or add the service; until then {lost}"),
                 );
             }
             Backend::NotPermitted => found.warning(
                 path,
                 format!("no ReferenceGrant in {} lets it point to {service}", service.namespace),
-                "add a ReferenceGrant there; until then its share of requests gets 500",
+                format!("add a ReferenceGrant there; until then {lost}"),
             ),
         }
     }
@@ -68,6 +72,9 @@ fn parents(world: &World, route: RouteView<'_>, found: &mut Found) {
                 format!("{kind} {name} is in another namespace, whose owner alone routes its requests"),
                 "move the route to the namespace of the Service",
             ),
+            Refusal::InvalidKind if route.kind() == ObjectKind::TlsRoute => {
+                (format!("a {kind} takes no TLSRoutes"), "name a Gateway")
+            }
             Refusal::InvalidKind => {
                 (format!("a {kind} takes no routes"), "name a Gateway, or a Service with group: \"\"")
             }

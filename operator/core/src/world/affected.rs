@@ -60,7 +60,7 @@ pub(super) fn by_object(world: &World, reference: &ObjectRef) -> Affected {
         ObjectKind::Microservice => by_microservice(world, &reference.name),
         ObjectKind::Mesh => everything(world),
         ObjectKind::Gateway => by_gateway(world, &reference.name),
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute | ObjectKind::TlsRoute => {
             world.route(reference).map(|route| by_route(world, route)).unwrap_or_default()
         }
         ObjectKind::ReferenceGrant => by_grant(world, &reference.name.namespace),

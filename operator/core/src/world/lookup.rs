@@ -162,6 +162,7 @@ impl World {
             ObjectKind::Gateway => self.gateways.get(name).map(Stored::Gateway),
             ObjectKind::HttpRoute => self.http_routes.get(name).map(Stored::HttpRoute),
             ObjectKind::GrpcRoute => self.grpc_routes.get(name).map(Stored::GrpcRoute),
+            ObjectKind::TlsRoute => self.tls_routes.get(name).map(Stored::TlsRoute),
             ObjectKind::ReferenceGrant => self.grants.get(name).map(Stored::ReferenceGrant),
             ObjectKind::Secret => self.secrets.get(name).map(Stored::Secret),
             ObjectKind::GatewayClass => self.classes.get(name).map(Stored::GatewayClass),

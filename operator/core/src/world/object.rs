@@ -18,6 +18,7 @@ use weft_crds::manifest;
 use weft_crds::mesh::Mesh;
 use weft_crds::microservice::Microservice;
 use weft_crds::reference_grant::ReferenceGrant;
+use weft_crds::tls_route::TlsRoute;
 
 use super::lookup::jwks_of;
 use super::service;
@@ -115,6 +116,8 @@ pub enum ObjectKind {
     HttpRoute,
     /// `GRPCRoute`.
     GrpcRoute,
+    /// `TLSRoute`.
+    TlsRoute,
     /// `ReferenceGrant`.
     ReferenceGrant,
     /// `Secret`.
@@ -136,6 +139,7 @@ impl ObjectKind {
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Secret => "Secret",
             Self::Service => "Service",
@@ -186,6 +190,8 @@ pub enum Object {
     HttpRoute(HttpRoute),
     /// Which calls go where.
     GrpcRoute(GrpcRoute),
+    /// Which TLS connections go where.
+    TlsRoute(TlsRoute),
     /// Who may point into a namespace.
     ReferenceGrant(ReferenceGrant),
     /// Certificates, key sets, addresses with passwords.
@@ -207,6 +213,7 @@ impl Object {
             manifest::Object::Gateway(object) => Self::Gateway(*object),
             manifest::Object::HttpRoute(object) => Self::HttpRoute(*object),
             manifest::Object::GrpcRoute(object) => Self::GrpcRoute(*object),
+            manifest::Object::TlsRoute(object) => Self::TlsRoute(*object),
             manifest::Object::ReferenceGrant(object) => Self::ReferenceGrant(*object),
             manifest::Object::Secret(object) => Self::Secret(*object),
             manifest::Object::Service(object) => Self::Service(*object),
@@ -255,6 +262,7 @@ impl Object {
             Self::Gateway(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
@@ -271,6 +279,7 @@ impl Object {
             Self::Gateway(_) => ObjectKind::Gateway,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
+            Self::TlsRoute(_) => ObjectKind::TlsRoute,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::Secret(_) => ObjectKind::Secret,
             Self::Service(_) => ObjectKind::Service,
@@ -288,6 +297,7 @@ impl Object {
             Self::Gateway(object) => object.status.clone().map(Status::Gateway),
             Self::HttpRoute(object) => object.status.clone().map(Status::Route),
             Self::GrpcRoute(object) => object.status.clone().map(Status::Route),
+            Self::TlsRoute(object) => object.status.clone().map(Status::Route),
             Self::GatewayClass(object) => object.status.clone().map(Status::GatewayClass),
             Self::ReferenceGrant(_) | Self::Secret(_) | Self::Service(_) | Self::Namespace(_) => None,
         }
@@ -302,6 +312,7 @@ pub(crate) enum Stored<'a> {
     Gateway(&'a Gateway),
     HttpRoute(&'a HttpRoute),
     GrpcRoute(&'a GrpcRoute),
+    TlsRoute(&'a TlsRoute),
     ReferenceGrant(&'a ReferenceGrant),
     Secret(&'a Secret),
     Service(&'a service::Service),
@@ -331,6 +342,9 @@ impl Stored<'_> {
                 old.spec == new.spec && old.metadata.creation_timestamp == new.metadata.creation_timestamp
             }
             (Self::GrpcRoute(old), Object::GrpcRoute(new)) => {
+                old.spec == new.spec && old.metadata.creation_timestamp == new.metadata.creation_timestamp
+            }
+            (Self::TlsRoute(old), Object::TlsRoute(new)) => {
                 old.spec == new.spec && old.metadata.creation_timestamp == new.metadata.creation_timestamp
             }
             (Self::ReferenceGrant(old), Object::ReferenceGrant(new)) => old.spec == new.spec,

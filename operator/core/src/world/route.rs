@@ -1,10 +1,11 @@
-//! `HTTPRoute` and `GRPCRoute` seen as one thing: what they attach to, for which hosts, and what they point to.
+//! `HTTPRoute`, `GRPCRoute` and `TLSRoute` seen as one thing: what they attach to, for which hosts, and what they point to.
 //!
 //! What their rules mean is compiled in `compile/routes`.
 
 use weft_crds::gateway_meta::{ObjectReference, ParentReference};
 use weft_crds::grpc_route::{GrpcRoute, GrpcRouteFilter, GrpcRouteRule};
 use weft_crds::http_route::{HttpRoute, HttpRouteFilter, HttpRouteRule};
+use weft_crds::tls_route::{TlsRoute, TlsRouteRule};
 
 use super::World;
 use super::object::{Name, ObjectKind, ObjectRef};
@@ -12,13 +13,15 @@ use super::object::{Name, ObjectKind, ObjectRef};
 /// A reference with the path of the field it stands in.
 pub type Pointer<'a> = (String, &'a ObjectReference);
 
-/// A route of either kind.
+/// A route of any kind.
 #[derive(Clone, Copy, Debug)]
 pub enum RouteView<'a> {
     /// An HTTPRoute.
     Http(&'a HttpRoute),
     /// A GRPCRoute.
     Grpc(&'a GrpcRoute),
+    /// A TLSRoute.
+    Tls(&'a TlsRoute),
 }
 
 impl<'a> RouteView<'a> {
@@ -32,6 +35,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(_) => ObjectKind::HttpRoute,
             Self::Grpc(_) => ObjectKind::GrpcRoute,
+            Self::Tls(_) => ObjectKind::TlsRoute,
         }
     }
 
@@ -40,6 +44,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(route) => Name::of(&route.metadata),
             Self::Grpc(route) => Name::of(&route.metadata),
+            Self::Tls(route) => Name::of(&route.metadata),
         }
     }
 
@@ -48,6 +53,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(route) => &route.spec.parent_refs,
             Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Tls(route) => &route.spec.parent_refs,
         }
     }
 
@@ -56,6 +62,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(route) => &route.spec.hostnames,
             Self::Grpc(route) => &route.spec.hostnames,
+            Self::Tls(route) => &route.spec.hostnames,
         }
     }
 
@@ -64,6 +71,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(route) => route.unknown_fields(),
             Self::Grpc(route) => route.unknown_fields(),
+            Self::Tls(route) => route.unknown_fields(),
         }
     }
 
@@ -72,6 +80,7 @@ impl<'a> RouteView<'a> {
         let meta = match self {
             Self::Http(route) => &route.metadata,
             Self::Grpc(route) => &route.metadata,
+            Self::Tls(route) => &route.metadata,
         };
         meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second())
     }
@@ -81,6 +90,7 @@ impl<'a> RouteView<'a> {
         match self {
             Self::Http(route) => route.spec.rules.iter().enumerate().flat_map(http_rule).collect(),
             Self::Grpc(route) => route.spec.rules.iter().enumerate().flat_map(grpc_rule).collect(),
+            Self::Tls(route) => route.spec.rules.iter().enumerate().flat_map(tls_rule).collect(),
         }
     }
 
@@ -128,6 +138,13 @@ fn grpc_rule((at, rule): (usize, &GrpcRouteRule)) -> Vec<Pointer<'_>> {
     found
 }
 
+fn tls_rule((at, rule): (usize, &TlsRouteRule)) -> Vec<Pointer<'_>> {
+    let backends = rule.backend_refs.iter().enumerate();
+    backends
+        .map(|(backend, to)| (format!("spec.rules[{at}].backendRefs[{backend}]"), &to.reference))
+        .collect()
+}
+
 fn http_mirrors<'a>(path: &str, filters: &'a [HttpRouteFilter]) -> Vec<Pointer<'a>> {
     let mirrors =
         filters.iter().enumerate().filter_map(|(at, filter)| Some((at, filter.request_mirror.as_ref()?)));
@@ -145,10 +162,11 @@ fn mirror_path(path: &str, at: usize) -> String {
 }
 
 impl World {
-    /// All routes of both kinds.
+    /// All routes of all kinds.
     pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
         let http = self.http_routes.values().map(RouteView::Http);
-        http.chain(self.grpc_routes.values().map(RouteView::Grpc))
+        let grpc = self.grpc_routes.values().map(RouteView::Grpc);
+        http.chain(grpc).chain(self.tls_routes.values().map(RouteView::Tls))
     }
 
     /// Routes that lead to a service.
@@ -171,6 +189,7 @@ impl World {
         match reference.kind {
             ObjectKind::HttpRoute => self.http_routes.get(&reference.name).map(RouteView::Http),
             ObjectKind::GrpcRoute => self.grpc_routes.get(&reference.name).map(RouteView::Grpc),
+            ObjectKind::TlsRoute => self.tls_routes.get(&reference.name).map(RouteView::Tls),
             _ => None,
         }
     }

@@ -39,6 +39,12 @@ impl World {
                 put_back(&mut self.grpc_routes, name, old);
                 seen
             }
+            Object::TlsRoute(object) => {
+                let old = self.tls_routes.insert(name.clone(), object);
+                let seen = look(self);
+                put_back(&mut self.tls_routes, name, old);
+                seen
+            }
             Object::ReferenceGrant(object) => {
                 let old = self.grants.insert(name.clone(), object);
                 let seen = look(self);

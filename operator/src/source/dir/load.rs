@@ -176,6 +176,7 @@ fn sourced(manifest: Manifest, namespace: &str) -> Option<Sourced> {
         manifest::Object::Gateway(object) => Object::Gateway(*object),
         manifest::Object::HttpRoute(object) => Object::HttpRoute(*object),
         manifest::Object::GrpcRoute(object) => Object::GrpcRoute(*object),
+        manifest::Object::TlsRoute(object) => Object::TlsRoute(*object),
         manifest::Object::ReferenceGrant(object) => Object::ReferenceGrant(*object),
         manifest::Object::Secret(object) => Object::Secret(*object),
         manifest::Object::Service(object) => Object::Service(*object),

@@ -83,6 +83,7 @@ fn take_status(object: &mut Object, status: Value) {
         Object::Gateway(object) => object.status = read(status),
         Object::HttpRoute(object) => object.status = read(status),
         Object::GrpcRoute(object) => object.status = read(status),
+        Object::TlsRoute(object) => object.status = read(status),
         Object::GatewayClass(object) => object.status = read(status),
         Object::ReferenceGrant(_) | Object::Secret(_) | Object::Service(_) | Object::Namespace(_) => {}
     }

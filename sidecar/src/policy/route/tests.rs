@@ -39,6 +39,25 @@ fn matches(config: v1::RouteMatch, target: &str) -> bool {
 }
 
 #[test]
+fn of_a_connection_only_its_host_counts() {
+    let to = |name: &str, hosts: &[&str]| v1::Route {
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        ..route(name, vec![prefix("/never")])
+    };
+    let named = table(vec![to("exact", &["a.example"]), to("below", &["*.example", "*.test"])]);
+    let all = table(vec![to("all", &[])]);
+    let check = |table: &Table, host: &str, expect: Option<&str>| {
+        assert_eq!(table.of_host(host).as_ref().map(|route| &*route.name), expect, "{host}");
+    };
+    check(&named, "a.example", Some("exact"));
+    check(&named, "a.example.", Some("exact"));
+    check(&named, "b.a.example", Some("below"));
+    check(&named, "example", None);
+    check(&named, "", None);
+    check(&all, "", Some("all"));
+}
+
+#[test]
 fn the_first_route_that_matches_wins() {
     let table = table(vec![
         route(
