@@ -12,6 +12,7 @@ use weft_crds::gateway::Gateway;
 use weft_crds::gateway_class::GatewayClass;
 use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
+use weft_crds::tls_route::TlsRoute;
 use weft_crds::{Mesh, Microservice};
 
 /// A kind that the operator makes.
@@ -25,7 +26,7 @@ pub(super) fn owned(kind: OwnedKind) -> ApiResource {
     }
 }
 
-/// A kind with a status that the operator writes.
+/// A kind with a status that the operator writes, at its newest version.
 pub(super) fn with_status(kind: ObjectKind) -> Option<ApiResource> {
     Some(match kind {
         ObjectKind::Microservice => ApiResource::erase::<Microservice>(&()),
@@ -33,9 +34,18 @@ pub(super) fn with_status(kind: ObjectKind) -> Option<ApiResource> {
         ObjectKind::Gateway => ApiResource::erase::<Gateway>(&()),
         ObjectKind::HttpRoute => ApiResource::erase::<HttpRoute>(&()),
         ObjectKind::GrpcRoute => ApiResource::erase::<GrpcRoute>(&()),
+        ObjectKind::TlsRoute => ApiResource::erase::<TlsRoute>(&()),
         ObjectKind::GatewayClass => ApiResource::erase::<GatewayClass>(&()),
         _ => return None,
     })
+}
+
+/// A kind of routes, at every version that a cluster may have it at.
+pub(super) fn of_route(kind: ObjectKind) -> Vec<ApiResource> {
+    if kind == ObjectKind::TlsRoute {
+        return TlsRoute::resources();
+    }
+    with_status(kind).into_iter().collect()
 }
 
 /// Objects of a kind where that name is.

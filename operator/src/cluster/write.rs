@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use weft_api::names::MANAGER;
 use weft_core::status::Status;
+use weft_core::world::ObjectRef;
 use weft_crds::gateway_class::CONTROLLER;
 use weft_crds::gateway_meta::RouteStatus;
 
@@ -53,7 +54,7 @@ async fn try_write(client: &Client, due: &Write) -> Outcome {
         Status::Mesh(status) => json!(status),
         Status::Gateway(status) => json!(status),
         Status::GatewayClass(status) => json!(status),
-        Status::Route(status) => return write_route(&api, name, status).await,
+        Status::Route(status) => return write_route(client, &due.object, status).await,
     };
     let body = json!({
         "apiVersion": resource.api_version,
@@ -68,9 +69,21 @@ async fn try_write(client: &Client, due: &Write) -> Outcome {
     }
 }
 
-async fn write_route(api: &Api<DynamicObject>, name: &str, status: &RouteStatus) -> Result<(), WriteError> {
+/// Where the route is: at another version than the newest where the cluster has an older Gateway API.
+async fn write_route(client: &Client, object: &ObjectRef, status: &RouteStatus) -> Outcome {
+    for resource in kinds::of_route(object.kind) {
+        let api = kinds::api(client, &resource, &object.name);
+        if write_at(&api, &object.name.name, status).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is there.
+async fn write_at(api: &Api<DynamicObject>, name: &str, status: &RouteStatus) -> Result<bool, WriteError> {
     for _ in 0..TRIES {
-        let Some(route) = answer(api.get_opt(name)).await? else { return Ok(()) };
+        let Some(route) = answer(api.get_opt(name)).await? else { return Ok(false) };
         let body = json!({
             "metadata": {"resourceVersion": route.metadata.resource_version},
             "status": {"parents": merged(&route.data["status"]["parents"], status)},
@@ -78,8 +91,8 @@ async fn write_route(api: &Api<DynamicObject>, name: &str, status: &RouteStatus)
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match answer(api.patch_status(name, &params, &Patch::Merge(&body))).await {
             Err(WriteError::Api(error)) if code(&error) == Some(409) => {}
-            Err(WriteError::Api(error)) if code(&error) == Some(404) => return Ok(()),
-            written => return written.map(drop),
+            Err(WriteError::Api(error)) if code(&error) == Some(404) => return Ok(false),
+            written => return written.map(|_| true),
         }
     }
     Err(WriteError::Busy)

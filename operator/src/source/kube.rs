@@ -79,24 +79,31 @@ impl Kube {
 
     fn start(&self, say: &mpsc::Sender<Said>, tasks: &mut JoinSet<()>) {
         for kind in Kind::CUSTOM {
-            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.resource());
-            tasks.spawn(self.watch(kind, api, watcher::Config::default(), read::custom).run(say.clone()));
+            let api = |resource| Api::all_with(self.client.clone(), &resource);
+            let apis: Vec<Api<DynamicObject>> = kind.resources().into_iter().map(api).collect();
+            tasks.spawn(self.watch(kind, apis, watcher::Config::default(), read::custom).run(say.clone()));
         }
         let all = watcher::Config::default;
         let services: Api<Service> = Api::all(self.client.clone());
-        tasks.spawn(self.watch(Kind::Service, services, all(), read::service).run(say.clone()));
+        tasks.spawn(self.watch(Kind::Service, vec![services], all(), read::service).run(say.clone()));
         let slices: Api<EndpointSlice> = Api::all(self.client.clone());
-        tasks.spawn(self.watch(Kind::EndpointSlice, slices, all(), read::slice).run(say.clone()));
+        tasks.spawn(self.watch(Kind::EndpointSlice, vec![slices], all(), read::slice).run(say.clone()));
         let pods: Api<PartialObjectMeta<Pod>> = Api::all(self.client.clone());
-        tasks.spawn(self.watch(Kind::Pod, pods, all().fields(RUNNING), read::pod).run(say.clone()));
+        tasks.spawn(self.watch(Kind::Pod, vec![pods], all().fields(RUNNING), read::pod).run(say.clone()));
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-        tasks.spawn(self.watch(Kind::Namespace, namespaces, all(), read::namespace).run(say.clone()));
+        tasks.spawn(self.watch(Kind::Namespace, vec![namespaces], all(), read::namespace).run(say.clone()));
     }
 
-    fn watch<K>(&self, kind: Kind, api: Api<K>, config: watcher::Config, read: read::Read<K>) -> Watch<K> {
+    fn watch<K>(
+        &self,
+        kind: Kind,
+        apis: Vec<Api<K>>,
+        config: watcher::Config,
+        read: read::Read<K>,
+    ) -> Watch<K> {
         Watch {
             kind,
-            api,
+            apis,
             config: config.timeout(watch::RENEWED_AFTER),
             read,
             health: Arc::clone(&self.health),

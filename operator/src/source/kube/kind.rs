@@ -7,6 +7,7 @@ use weft_crds::gateway_class::GatewayClass;
 use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
 use weft_crds::reference_grant::ReferenceGrant;
+use weft_crds::tls_route::TlsRoute;
 use weft_crds::{Mesh, Microservice};
 
 /// A kind that is watched.
@@ -18,6 +19,7 @@ pub(super) enum Kind {
     Gateway,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
     ReferenceGrant,
     Namespace,
     Service,
@@ -29,24 +31,26 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Those that a `CustomResourceDefinition` brings.
-    pub(super) const CUSTOM: [Self; 7] = [
+    pub(super) const CUSTOM: [Self; 8] = [
         Self::Microservice,
         Self::Mesh,
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
         Self::ReferenceGrant,
     ];
 
     /// Those that are listed as a whole.
-    pub(super) const LISTED: [Self; 11] = [
+    pub(super) const LISTED: [Self; 12] = [
         Self::Microservice,
         Self::Mesh,
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
         Self::ReferenceGrant,
         Self::Namespace,
         Self::Service,
@@ -72,6 +76,7 @@ impl Kind {
             Self::Gateway => ObjectKind::Gateway,
             Self::HttpRoute => ObjectKind::HttpRoute,
             Self::GrpcRoute => ObjectKind::GrpcRoute,
+            Self::TlsRoute => ObjectKind::TlsRoute,
             Self::ReferenceGrant => ObjectKind::ReferenceGrant,
             Self::Namespace => ObjectKind::Namespace,
             Self::Service => ObjectKind::Service,
@@ -82,9 +87,20 @@ impl Kind {
 
     /// Whether the mesh works without: the Gateway API is an add-on.
     pub(super) fn is_optional(self) -> bool {
-        let gateway_api =
-            [Self::GatewayClass, Self::Gateway, Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
+        let gateway_api = [
+            Self::GatewayClass,
+            Self::Gateway,
+            Self::HttpRoute,
+            Self::GrpcRoute,
+            Self::TlsRoute,
+            Self::ReferenceGrant,
+        ];
         gateway_api.contains(&self)
+    }
+
+    /// Everywhere the API server may keep it, the likeliest first: it is kept at one of them.
+    pub(super) fn resources(self) -> Vec<ApiResource> {
+        if self == Self::TlsRoute { TlsRoute::resources() } else { vec![self.resource()] }
     }
 
     /// Where the API server keeps it. Of the built-in kinds nobody asks.
@@ -98,6 +114,7 @@ impl Kind {
             Self::Gateway => of::<Gateway>(),
             Self::HttpRoute => of::<HttpRoute>(),
             Self::GrpcRoute => of::<GrpcRoute>(),
+            Self::TlsRoute => of::<TlsRoute>(),
             Self::ReferenceGrant => of::<ReferenceGrant>(),
             Self::Namespace => of::<k8s_openapi::api::core::v1::Namespace>(),
             Self::Service => of::<k8s_openapi::api::core::v1::Service>(),

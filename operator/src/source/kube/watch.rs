@@ -30,7 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A watch of one kind.
 pub(super) struct Watch<K> {
     pub(super) kind: Kind,
-    pub(super) api: Api<K>,
+    /// Where it may be kept; the first of them that is there is followed.
+    pub(super) apis: Vec<Api<K>>,
     pub(super) config: watcher::Config,
     pub(super) read: Read<K>,
     pub(super) health: Arc<Health>,
@@ -45,14 +46,22 @@ where
 {
     /// Watches until nobody listens any more.
     pub(super) async fn run(self, say: mpsc::Sender<Said>) {
-        while self.follow(&say).await.is_ok() {
+        while self.look(&say).await.is_ok() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
+    /// Follows each that is there as long as it is. Only where none is, the kind is not there.
+    async fn look(&self, say: &mpsc::Sender<Said>) -> Result<(), Over> {
+        for (at, api) in self.apis.iter().enumerate() {
+            self.follow(api, at + 1 == self.apis.len(), say).await?;
+        }
+        Ok(())
+    }
+
     /// Watches as long as the kind is there.
-    async fn follow(&self, say: &mpsc::Sender<Said>) -> Result<(), Over> {
-        let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
+    async fn follow(&self, api: &Api<K>, last: bool, say: &mpsc::Sender<Said>) -> Result<(), Over> {
+        let mut events = pin!(watcher(api.clone(), self.config.clone()));
         let mut retry = Retry::default();
         let mut listed = BTreeSet::new();
         loop {
@@ -62,6 +71,9 @@ where
                 Ok(Some(Ok(event))) => {
                     self.works(&mut retry);
                     self.tell(event, &mut listed, say).await?;
+                }
+                Ok(Some(Err(error))) if !last && Failure::of_watch(&error) == Failure::Absent => {
+                    return Ok(());
                 }
                 Ok(Some(Err(error))) => match self.fails(&error, say).await? {
                     Failure::Absent => return Ok(()),
