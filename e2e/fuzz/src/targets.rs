@@ -4,6 +4,7 @@
 
 mod input;
 
+pub mod client_hello;
 pub mod config_delta;
 pub mod detection;
 pub mod filters;
@@ -28,6 +29,7 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by name.
 pub const ALL: &[(&str, Target)] = &[
+    ("client_hello", client_hello::run),
     ("config_delta", config_delta::run),
     ("detection", detection::run),
     ("filters", filters::run),
