@@ -160,7 +160,75 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
+    use kube::api::DynamicObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::source::kube::read;
+
+    /// What the watch of `TLSRoute` says first, of a cluster that has one of them, at that version only.
+    async fn says_first(version: &'static str) -> Vec<String> {
+        let api_server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", api_server.local_addr().unwrap()).parse().unwrap();
+        let client = kube::Client::try_from(kube::Config::new(url)).unwrap();
+        let watch = Watch::<DynamicObject> {
+            kind: Kind::TlsRoute,
+            apis: Kind::TlsRoute.resources().iter().map(|at| Api::all_with(client.clone(), at)).collect(),
+            config: watcher::Config::default(),
+            read: read::custom,
+            health: Arc::new(Health::new(Arc::new(Metrics::new().unwrap()))),
+        };
+        let (say, mut said) = mpsc::channel(8);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch.run(say));
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = api_server.accept().await.unwrap();
+                connections.spawn(answer(stream, version));
+            }
+        });
+        let mut first = Vec::new();
+        while first.last().is_none_or(|last: &String| !last.starts_with("listed")) {
+            first.push(match said.recv().await.unwrap() {
+                Said::Seen { name, .. } => format!("seen {name}"),
+                Said::Listed { all, .. } => format!("listed {}", all.len()),
+                other => format!("{other:?}"),
+            });
+        }
+        first
+    }
+
+    /// An API server with one TLSRoute at that version.
+    async fn answer(mut stream: TcpStream, version: &str) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let there = String::from_utf8(head).unwrap();
+        let there = there.starts_with(&format!("GET /apis/gateway.networking.k8s.io/{version}/tlsroutes?"));
+        let (status, body) = if there {
+            let route = r#"{"metadata": {"name": "mail", "namespace": "shop"}, "spec": {}}"#;
+            ("200 OK", format!(r#"{{"metadata": {{"resourceVersion": "1"}}, "items": [{route}]}}"#))
+        } else {
+            let not_found = r#"{"status": "Failure", "reason": "NotFound", "message": "", "code": 404}"#;
+            ("404 Not Found", not_found.to_owned())
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_followed_at_the_version_that_is_there() {
+        for version in ["v1", "v1alpha3", "v1alpha2"] {
+            assert_eq!(says_first(version).await, ["seen shop/mail", "listed 1"], "{version}");
+        }
+        assert_eq!(says_first("none").await, ["listed 0"]);
+    }
 
     #[test]
     fn attempts_come_ever_more_slowly_up_to_a_bound() {
