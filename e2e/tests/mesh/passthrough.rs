@@ -117,11 +117,14 @@ async fn a_name_without_a_route_is_refused_with_the_alert_for_it() {
     mesh.apply(&route("mail", "mail.example", "{name: nobody, port: 443}"));
     let error = connect(&mesh, "tls", "mail.example", &mail.certificate).await.unwrap_err();
     assert_eq!((alert_of(&error), error.kind()), (None, io::ErrorKind::UnexpectedEof), "{error}");
-    let text = metrics(&mesh).await;
-    let failed = value(&text, "weft_tls_handshake_failures_total", &["gateway", "\"unknown-name\""]);
-    let refused = value(&text, "weft_rejections_total", &["gateway", "\"no-route\""]);
-    let invalid = value(&text, "weft_rejections_total", &["gateway", "\"invalid-route\""]);
-    assert_eq!((failed, refused, invalid), (2, 2, 1), "{text}");
+    weft_e2e::eventually("all of them are counted", async || {
+        let text = metrics(&mesh).await;
+        let failed = value(&text, "weft_tls_handshake_failures_total", &["gateway", "\"unknown-name\""]);
+        let refused = value(&text, "weft_rejections_total", &["gateway", "\"no-route\""]);
+        let invalid = value(&text, "weft_rejections_total", &["gateway", "\"invalid-route\""]);
+        ((failed, refused, invalid) == (2, 2, 1)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ pub(super) async fn open(
         }
         let through = for_host(config, address, &name).filter(|l| matches!(l.tls, EdgeTls::Through));
         let route = through.and_then(|listener| listener.routes.of_host(&name));
-        let stream = Stream::Begun(Buffered::begun(stream, hello.read));
+        let stream = Stream::Begun(Box::new(Buffered::begun(stream, hello.read)));
         Ok(Opened::Through(Box::new(Through { stream, name: name.into(), route })))
     };
     timeout(limit, opening).await.map_err(|_| OpenError::Timeout)?
@@ -134,4 +134,39 @@ async fn handshake(
     let stream = stream.map_err(OpenError::Handshake)?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
     Ok(Opened::Http(Stream::Accepted(Box::new(stream)), if h2 { Http::Two } else { Http::One }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// After how many seconds a client that sends this, and maybe no more, is not let in, and why.
+    async fn opened_after(sent: &[u8], closes: bool) -> (u64, OpenError) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut far, near) = (far.unwrap(), near.unwrap().0);
+        far.write_all(sent).await.unwrap();
+        if closes {
+            far.shutdown().await.unwrap();
+        }
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let opened = open(&Snapshot::default(), address, near, Duration::from_secs(10)).await;
+        (begun.elapsed().as_secs(), opened.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_end_its_hello_is_given_up() {
+        let (after, error) = opened_after(&[22, 3, 1, 2, 0, 1], false).await;
+        assert_eq!((after, error.failure()), (10, TlsFailure::Timeout), "{error}");
+        tokio::time::resume();
+        let (after, error) = opened_after(&[22, 3, 1, 2, 0, 1], true).await;
+        assert_eq!((after, error.failure()), (0, TlsFailure::Closed), "{error}");
+    }
 }

@@ -15,7 +15,7 @@ pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
     /// Bytes as they are, of which the first have been looked at.
-    Begun(Buffered),
+    Begun(Box<Buffered>),
     /// TLS, this side accepted.
     Accepted(Box<tokio_rustls::server::TlsStream<Buffered>>),
     /// TLS, this side connected.
