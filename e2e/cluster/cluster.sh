@@ -47,11 +47,15 @@ create() {
   }
 }
 
-# The definitions of the standard channel, as `kubectl apply` of the release file gives them.
+# The definitions of the standard channel, as `kubectl apply` of the release file gives them, and of TLSRoute, which joins it
+# in a later release.
 gateway_api() {
-  kubectl apply --server-side --filename "$(module_file Dir "sigs.k8s.io/gateway-api@$GATEWAY_API")/config/crd/standard" >/dev/null
+  local crd
+  crd=$(module_file Dir "sigs.k8s.io/gateway-api@$GATEWAY_API")/config/crd
+  kubectl apply --server-side --filename "$crd/standard" \
+    --filename "$crd/experimental/gateway.networking.k8s.io_tlsroutes.yaml" >/dev/null
   kubectl wait --for=condition=Established --timeout=60s \
-    crd/{gatewayclasses,gateways,httproutes,grpcroutes,referencegrants}.gateway.networking.k8s.io >/dev/null
+    crd/{gatewayclasses,gateways,httproutes,grpcroutes,tlsroutes,referencegrants}.gateway.networking.k8s.io >/dev/null
 }
 
 load() {

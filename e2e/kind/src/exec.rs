@@ -86,6 +86,12 @@ impl Place {
         self.app("tcp", &[address]).await?.pop().context("nothing was printed")
     }
 
+    /// As [`Self::tcp`], but the client begins TLS and asks for this server.
+    pub async fn tcp_as(&self, server_name: &str, address: &str) -> Result<Answer> {
+        let args = ["--server-name", server_name, address];
+        self.app("tcp", &args).await?.pop().context("nothing was printed")
+    }
+
     /// What some WebSockets got, with options of `weft-e2e-app talk`. Fails when one of them waited in vain.
     pub async fn talk(&self, args: &[&str]) -> Result<Vec<Heard>> {
         self.app("talk", args).await

@@ -26,7 +26,7 @@ const TRIES: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// The API server refused, or cannot be reached.
-    #[error("the API server does not take it")]
+    #[error("the API server does not take it: {0}")]
     Api(#[from] kube::Error),
     /// No answer.
     #[error("no answer of the API server within {} s", ANSWER_WITHIN.as_secs())]
@@ -83,7 +83,7 @@ async fn write_route(client: &Client, object: &ObjectRef, status: &RouteStatus) 
 /// Whether it is there.
 async fn write_at(api: &Api<DynamicObject>, name: &str, status: &RouteStatus) -> Result<bool, WriteError> {
     for _ in 0..TRIES {
-        let Some(route) = answer(api.get_opt(name)).await? else { return Ok(false) };
+        let Some(route) = get(api, name).await? else { return Ok(false) };
         let body = json!({
             "metadata": {"resourceVersion": route.metadata.resource_version},
             "status": {"parents": merged(&route.data["status"]["parents"], status)},
@@ -96,6 +96,15 @@ async fn write_at(api: &Api<DynamicObject>, name: &str, status: &RouteStatus) ->
         }
     }
     Err(WriteError::Busy)
+}
+
+/// What is there of that name. A version that the cluster does not have is told by 404 too, but without the reason that
+/// [`Api::get_opt`] looks for.
+async fn get(api: &Api<DynamicObject>, name: &str) -> Result<Option<DynamicObject>, WriteError> {
+    match answer(api.get(name)).await {
+        Err(WriteError::Api(error)) if code(&error) == Some(404) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// What others say of a route as it is, then what we say.

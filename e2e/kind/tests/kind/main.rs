@@ -17,6 +17,7 @@ mod mtls;
 mod notification;
 mod outage;
 mod owned;
+mod passthrough;
 mod payment;
 mod refusal;
 mod rollout;
@@ -54,6 +55,7 @@ fn tests() -> Vec<Test> {
         test(Together, addresses::server_may_speak_first),
         test(Together, addresses::postgres_and_redis_are_reached_from_a_meshed_pod),
         test(Together, addresses::external_names_and_strangers_are_reached),
+        test(Together, passthrough::connections_go_where_their_server_name_leads),
         test(Together, injection::labels_and_annotations_decide),
         test(Together, injection::probes_work_under_strict),
         test(Together, injection::bad_annotations_refuse_the_pod),
