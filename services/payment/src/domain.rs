@@ -30,7 +30,6 @@ use crate::{
 };
 
 const BATCH: i64 = 16;
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const CALLBACKS_KEPT: Duration = Duration::from_hours(30 * 24);
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 const LONGEST_CALLBACK_ID: usize = 200;
@@ -115,6 +114,8 @@ pub struct Payments {
     pub key: Key,
     /// Longest to wait for the provider.
     pub patience: Duration,
+    /// Longest that an open payment is left alone.
+    pub longest_wait: Duration,
 }
 
 impl Payments {
@@ -221,7 +222,7 @@ impl Payments {
             Ok(_) => "the provider has not decided yet".to_owned(),
             Err(why) => why,
         };
-        let wait = backoff(payment.attempts);
+        let wait = backoff(payment.attempts, self.longest_wait);
         warn!(payment = %payment.id, why, again_in = ?wait, "a payment stays open");
         if let Err(error) = self.store.again_in(payment, wait).await {
             warn!(payment = %payment.id, error = chain(&error), "it is due when its lease ends");
@@ -294,9 +295,9 @@ fn taken_back(payment: &Payment) -> bool {
 }
 
 /// How long to leave an open payment alone after so many attempts.
-fn backoff(attempts: i32) -> Duration {
+fn backoff(attempts: i32, longest: Duration) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or_default().min(10);
-    (Duration::from_millis(250) * 2_u32.pow(doublings)).min(LONGEST_WAIT)
+    (Duration::from_millis(250) * 2_u32.pow(doublings)).min(longest)
 }
 
 #[cfg(test)]
@@ -307,7 +308,8 @@ mod tests {
     fn a_payment_that_stays_open_is_asked_about_less_and_less_often() {
         for (attempts, expect) in [(0, 250), (1, 250), (2, 500), (5, 4_000), (9, 60_000), (i32::MAX, 60_000)]
         {
-            assert_eq!(backoff(attempts), Duration::from_millis(expect), "{attempts}");
+            let wait = backoff(attempts, Duration::from_mins(1));
+            assert_eq!(wait, Duration::from_millis(expect), "{attempts}");
         }
     }
 }

@@ -68,6 +68,7 @@ pub async fn serve(
         publisher: publisher.clone(),
         key,
         patience: settings.provider_timeout,
+        longest_wait: settings.longest_wait,
     });
     let prepare = {
         let (payments, service, every) = (payments.clone(), service.clone(), settings.sweep_every);

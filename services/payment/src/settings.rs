@@ -25,6 +25,9 @@ pub struct Settings {
     /// Longest to wait for an answer of the provider; what is not answered by then stays pending and is asked again.
     #[arg(long, env = "PROVIDER_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
     pub provider_timeout: Duration,
+    /// Longest to leave a payment alone that is still open; the first time it is 250 ms, and twice as long each time after.
+    #[arg(long, env = "LONGEST_WAIT", default_value = "1m", value_parser = duration, value_name = "DURATION")]
+    pub longest_wait: Duration,
     /// How long every call of the simulated provider takes.
     #[arg(long, env = "PROVIDER_DELAY", default_value = "20ms", value_parser = duration_or_none, value_name = "DURATION")]
     pub provider_delay: Duration,
