@@ -47,6 +47,12 @@ load() {
   "$bin/load" --state "$work/state" --json "$work/$group-$number.json" "$@" || failed=1
 }
 
+# First, since the sales leave behind what goes on for minutes: reservations that expire, and the messages about them.
+for way in direct mesh; do
+  load chat --way $way chat --clients "$clients" --rooms 20 --rate 100 --seconds "$seconds"
+  load shop --way $way shop --rate 200 --seconds "$seconds"
+done
+
 sale=(--seconds "$seconds" --buyers 5000 --events 4 --capacity 1000000 --limit 100)
 for strategy in redis postgres; do
   for way in direct mesh; do
@@ -55,10 +61,6 @@ for strategy in redis postgres; do
     load sale-buy --way $way sale --step buy --strategy $strategy --workers 64 "${sale[@]}"
     load sale-rush --way $way sale --step buy --strategy $strategy --rate "$rate" --seconds "$seconds" --capacity 500
   done
-done
-for way in direct mesh; do
-  load chat --way $way chat --clients "$clients" --rooms 20 --rate 100 --seconds "$seconds"
-  load shop --way $way shop --rate 200 --seconds "$seconds"
 done
 
 if [ "${2:-}" = --print ]; then
