@@ -7,12 +7,14 @@
 
 mod contract;
 mod http;
+mod process;
 mod readme;
 mod running;
 mod servers;
 
 pub use contract::documented;
 pub use http::{Http, Reply};
+pub use process::{Process, free_port};
 pub use readme::readme_shows;
 pub use running::{Running, eventually};
 pub use servers::{RedisServer, cut_off, database, let_in, redis};

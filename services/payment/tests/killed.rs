@@ -3,10 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use futures_util::future::join_all;
 use shop_kit::{
@@ -14,7 +11,7 @@ use shop_kit::{
         GetPaymentRequest, PayRequest, PaymentStatus, RefundRequest,
         payment_service_client::PaymentServiceClient,
     },
-    testing::{Http, database, eventually, redis},
+    testing::{Http, Process, database, eventually, free_port, redis},
 };
 use sqlx::{Connection as _, PgConnection};
 use tonic::transport::{Channel, Endpoint};
@@ -22,40 +19,12 @@ use uuid::Uuid;
 
 const PAYMENTS: usize = 40;
 
-/// A running process, killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(database: &str, redis: &str, (http, grpc): (u16, u16)) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shop-payment"));
-        command.args(["--database-url", database, "--redis-url", redis, "--sweep-every", "100ms"]);
-        command.args([
-            "--provider-timeout",
-            "500ms",
-            "--provider-delay",
-            "10ms",
-            "--callback-delay",
-            "100ms",
-        ]);
-        command.args([
-            "--http-addr",
-            &format!("127.0.0.1:{http}"),
-            "--grpc-addr",
-            &format!("127.0.0.1:{grpc}"),
-        ]);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+fn start(database: &str, redis: &str, (http, grpc): (u16, u16)) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop-payment"));
+    command.args(["--database-url", database, "--redis-url", redis, "--sweep-every", "100ms"]);
+    command.args(["--provider-timeout", "500ms", "--provider-delay", "10ms", "--callback-delay", "100ms"]);
+    command.args(["--http-addr", &format!("127.0.0.1:{http}"), "--grpc-addr", &format!("127.0.0.1:{grpc}")]);
+    Process::spawn(&mut command)
 }
 
 async fn pay(mut client: PaymentServiceClient<Channel>, number: usize) {
@@ -82,7 +51,7 @@ async fn killed_at_any_moment_it_charges_once_or_gives_back() {
     let http = Http::new(format!("http://127.0.0.1:{}", ports.0));
     let channel = Endpoint::from_shared(format!("http://127.0.0.1:{}", ports.1)).unwrap().connect_lazy();
     let client = PaymentServiceClient::new(channel);
-    let mut process = Some(Process::start(&database, &redis, ports));
+    let mut process = Some(start(&database, &redis, ports));
     let up = async || tokio::net::TcpStream::connect(http.address()).await.is_ok();
 
     let work = join_all((0..PAYMENTS).map(|number| pay(client.clone(), number)));
@@ -92,7 +61,7 @@ async fn killed_at_any_moment_it_charges_once_or_gives_back() {
             // Not to wait for anything: to die at a moment that nothing chose.
             tokio::time::sleep(Duration::from_millis(after)).await;
             drop(process.take());
-            process = Some(Process::start(&database, &redis, ports));
+            process = Some(start(&database, &redis, ports));
         }
     };
     tokio::join!(work, kills);

@@ -1,14 +1,10 @@
 //! Processes of the service killed again and again while people talk: nothing is lost, doubled or out of order.
 
-use std::{
-    cell::Cell,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{cell::Cell, process::Command, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use serde_json::{Value, json};
-use shop_kit::testing::{database, eventually, redis};
+use shop_kit::testing::{Process, database, eventually, free_port, redis};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
@@ -26,28 +22,12 @@ use crate::{
 const EACH: i64 = 60;
 const KILLS: i64 = 4;
 
-/// A running process, killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(database: &str, redis: &str, port: u16) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shop-chat"));
-        command.args(["--database-url", database, "--redis-url", redis, "--database-connections", "5"]);
-        command.args(["--messages-per-second", "1000", "--messages-at-once", "1000"]);
-        command.args(["--http-addr", &format!("127.0.0.1:{port}"), "--grpc-addr", "127.0.0.1:0"]);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+fn start(database: &str, redis: &str, port: u16) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop-chat"));
+    command.args(["--database-url", database, "--redis-url", redis, "--database-connections", "5"]);
+    command.args(["--messages-per-second", "1000", "--messages-at-once", "1000"]);
+    command.args(["--http-addr", &format!("127.0.0.1:{port}"), "--grpc-addr", "127.0.0.1:0"]);
+    Process::spawn(&mut command)
 }
 
 /// Somebody who goes on talking on another instance when theirs dies.
@@ -120,7 +100,7 @@ impl Talker {
 async fn nothing_is_lost_or_doubled_when_instances_are_killed() {
     let (database, redis) = (database().await, redis().await);
     let ports = [free_port(), free_port()];
-    let mut processes = ports.map(|port| Process::start(&database, &redis, port));
+    let mut processes = ports.map(|port| start(&database, &redis, port));
     let names = ["Ann", "Bob", "Cid", "Dan"];
     let last = EACH * 4;
     let heard = Cell::new(0);
@@ -134,9 +114,8 @@ async fn nothing_is_lost_or_doubled_when_instances_are_killed() {
             let reached = last * kill / (KILLS + 1);
             eventually("they have talked on", async || heard.get() >= reached).await;
             let index = usize::try_from(kill).unwrap() % 2;
-            processes[index].0.kill().unwrap();
-            processes[index].0.wait().unwrap();
-            processes[index] = Process::start(&database, &redis, ports[index]);
+            processes[index].kill();
+            processes[index] = start(&database, &redis, ports[index]);
         }
     };
     tokio::join!(talking, killing);

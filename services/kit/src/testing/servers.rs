@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Read as _,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use super::process::free_port;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User, geteuid},
@@ -70,10 +71,6 @@ fn folder() -> PathBuf {
     let dir = std::env::temp_dir().join(name);
     fs::create_dir_all(&dir).unwrap();
     dir
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn wait_for(what: &str, dir: &Path, mut ready: impl FnMut() -> bool) {

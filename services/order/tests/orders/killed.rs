@@ -1,50 +1,24 @@
 //! The process of the order service killed at any moment, again and again, while customers buy and cancel.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::json;
-use shop_kit::testing::{Http, eventually};
+use shop_kit::testing::{Http, Process, eventually, free_port};
 use uuid::Uuid;
 
 use crate::shop::{Shop, id_of, paying};
 
 const CUSTOMERS: usize = 24;
 
-/// A running process, killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(shop: &Shop, http: u16) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shop-order"));
-        command.args(["--database-url", &shop.orders_database, "--redis-url", &shop.redis]);
-        command.args(["--user-url", &shop.user.grpc, "--product-url", &shop.product.grpc]);
-        command.args([
-            "--payment-url",
-            &shop.payment.grpc,
-            "--sweep-every",
-            "100ms",
-            "--abandoned-after",
-            "1s",
-        ]);
-        command.args(["--request-timeout", "1s", "--instance", "killed"]);
-        command.args(["--http-addr", &format!("127.0.0.1:{http}"), "--grpc-addr", "127.0.0.1:0"]);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+fn start(shop: &Shop, http: u16) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop-order"));
+    command.args(["--database-url", &shop.orders_database, "--redis-url", &shop.redis]);
+    command.args(["--user-url", &shop.user.grpc, "--product-url", &shop.product.grpc]);
+    command.args(["--payment-url", &shop.payment.grpc, "--sweep-every", "100ms", "--abandoned-after", "1s"]);
+    command.args(["--request-timeout", "1s", "--instance", "killed"]);
+    command.args(["--http-addr", &format!("127.0.0.1:{http}"), "--grpc-addr", "127.0.0.1:0"]);
+    Process::spawn(&mut command)
 }
 
 /// One request, or nothing when the service died over it.
@@ -88,7 +62,7 @@ async fn killed_at_any_moment_no_money_and_no_stock_is_lost() {
     let lamp = shop.add(1999, 100).await;
     let port = free_port();
     let http = Http::new(format!("http://127.0.0.1:{port}")).user(shop.customer, "customer");
-    let mut process = Some(Process::start(&shop, port));
+    let mut process = Some(start(&shop, port));
     let up = async || tokio::net::TcpStream::connect(http.address()).await.is_ok();
 
     let local = tokio::task::LocalSet::new();
@@ -99,7 +73,7 @@ async fn killed_at_any_moment_no_money_and_no_stock_is_lost() {
             // Not to wait for anything: to die at a moment that nothing chose.
             tokio::time::sleep(Duration::from_millis(after)).await;
             drop(process.take());
-            process = Some(Process::start(&shop, port));
+            process = Some(start(&shop, port));
         }
     };
     local.run_until(async { tokio::join!(work, kills) }).await;
