@@ -14,6 +14,7 @@
 //! | Redis, with its data | any | it is another run: the counter is rebuilt before it sells again (`redis`) |
 //! | Redis, without its data | holds that were not written yet | they are lost, unpaid: their customers are told so when they want to pay. The counter is rebuilt without them |
 //! | Redis, without its data | a hold was read to be paid, the rebuilt counter gives its seats away | both are written before they are paid, and `no_seat_twice` refuses the second |
+//! | Redis, without its data | the counter is rebuilt while a hold that it lost is being paid | it counts seats as free that are sold: the first that PostgreSQL refuses has the two compared, and the counter rebuilt (`reconcile`) |
 //! | PostgreSQL | any | holding goes on in Redis, paying does not; the stream waits. What was committed is there when it is back |
 //! | PostgreSQL | `Pay`, before `sold` is committed | as when the service dies there |
 //! | payment | any | the ticket stays `paying`; trying again pays once, the sweeper settles it otherwise |

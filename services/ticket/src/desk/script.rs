@@ -2,11 +2,15 @@
 //!
 //! What the script did may be lost with Redis as long as it is not written down; so nothing is paid before it is.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
+};
 
 use ::redis::{ErrorKind, RedisError, cmd};
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use uuid::Uuid;
 
 use super::{Desk, Reserved};
@@ -38,12 +42,41 @@ pub struct Script {
     lifetime: Duration,
     /// Events whose counter is being rebuilt by this instance, so that one request does it and the others wait.
     rebuilding: Mutex<Turns>,
+    doubts: Doubts,
+}
+
+/// Numbers of events whose counter gave seats away that the tables refused: whoever asks next would be refused as well.
+#[derive(Default)]
+struct Doubts {
+    events: SyncMutex<BTreeSet<i32>>,
+    come: Notify,
+}
+
+impl Doubts {
+    fn add(&self, tickets: &[Uuid]) {
+        self.lock().extend(tickets.iter().map(|ticket| number_of(*ticket)));
+        self.come.notify_one();
+    }
+
+    async fn taken(&self) -> BTreeSet<i32> {
+        loop {
+            let events = std::mem::take(&mut *self.lock());
+            if !events.is_empty() {
+                return events;
+            }
+            self.come.notified().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<i32>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Script {
     /// Holds seats on that server for so long; the tables are what it is rebuilt from.
     pub fn new(link: Link, store: Store, lifetime: Duration) -> Self {
-        Self { link, store, lifetime, rebuilding: Mutex::default() }
+        Self { link, store, lifetime, rebuilding: Mutex::default(), doubts: Doubts::default() }
     }
 
     /// What Redis holds under the id of a ticket.
@@ -61,9 +94,16 @@ impl Script {
         self.release_leaving(tickets, |ticket| if is_keyed(ticket) { "-" } else { "" }).await
     }
 
-    /// Gives seats back whose ticket never was: their idempotency keys may be used again.
+    /// Gives seats back whose ticket never was, as the tables refused it: their idempotency keys may be used again, and
+    /// their event is [`doubted`](Self::doubted).
     pub async fn forget(&self, tickets: &[Uuid]) -> Result<(), Error> {
+        self.doubts.add(tickets);
         self.release_leaving(tickets, |_| "").await
+    }
+
+    /// Waits until tickets were [forgotten](Self::forget), and returns the numbers of their events, once.
+    pub async fn doubted(&self) -> BTreeSet<i32> {
+        self.doubts.taken().await
     }
 
     async fn release_leaving(&self, tickets: &[Uuid], left: fn(Uuid) -> &'static str) -> Result<(), Error> {

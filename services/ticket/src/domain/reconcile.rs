@@ -1,9 +1,15 @@
 //! Proves again and again that Redis and PostgreSQL agree about the events on sale, and puts right what does not.
+//!
+//! A seat that Redis gave away and PostgreSQL refused shows that they may not, and would be given away and refused again:
+//! such an event is looked at soon.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use shop_kit::{clock, errors::chain};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::{
+    select,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -16,17 +22,33 @@ use crate::{
     },
 };
 
+/// Least time between two looks at events that are doubted: a look stops their sale for a moment.
+const REST: Duration = Duration::from_millis(500);
+
 impl Tickets {
-    /// Reconciles all events on sale, until dropped.
+    /// Reconciles all events on sale, and those that are doubted in between, until dropped.
     pub async fn reconcile(&self, every: Duration) {
         let mut tick = interval_at(Instant::now() + every, every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            if let Err(error) = self.reconcile_all().await {
+            let compared = select! {
+                _ = tick.tick() => self.reconcile_all().await,
+                events = self.script.doubted() => self.reconcile_these(events).await,
+            };
+            if let Err(error) = compared {
                 warn!(error = chain(&error), "redis and the database were not compared");
             }
+            sleep(REST.min(every)).await;
         }
+    }
+
+    async fn reconcile_these(&self, numbers: BTreeSet<i32>) -> Result<(), Error> {
+        for number in numbers {
+            if let Some(sale) = self.catalogue.of_number(number).await? {
+                self.repair(&sale).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn reconcile_all(&self) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 //! 1. The counter is stopped: nothing more is held.
 //! 2. What waits in the stream is written to PostgreSQL, where a seat that is taken refuses it.
 //! 3. The event's row is locked, so that PostgreSQL stands still, and its tickets are staged beside the counter.
-//! 4. One script puts them in place and names the run. Then the lock is given up.
+//! 4. One script puts them in place and names the run, if all of them are there. Then the lock is given up.
 //!
-//! A crash in between leaves a stopped counter, which the next request rebuilds.
+//! A crash in between leaves a stopped counter, which the next request rebuilds; so does a Redis that is emptied.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -62,16 +62,21 @@ pub async fn rebuild(link: &Link, store: &Store, sale: &Sale, when: When) -> Res
     let staged = Keys::of_staged(sale.number);
     let tickets: Vec<_> = frozen.holds.iter().map(|hold| (hold.id.to_string(), write_hold(hold))).collect();
     let ended = frozen.ended.iter().map(|id| (id.to_string(), "-".to_owned()));
-    stage(link, &session, &staged.tickets, tickets.into_iter().chain(ended).collect()).await?;
+    let tickets: Vec<_> = tickets.into_iter().chain(ended).collect();
+    stage(link, &session, &staged.tickets, &tickets).await?;
     let users = seats_per_user(&frozen.holds);
-    let users = users.into_iter().map(|(user, seats)| (user.to_string(), seats.to_string())).collect();
-    stage(link, &session, &staged.users, users).await?;
+    let users: Vec<_> =
+        users.into_iter().map(|(user, seats)| (user.to_string(), seats.to_string())).collect();
+    stage(link, &session, &staged.users, &users).await?;
     let left = i64::from(sale.capacity) - seats(&frozen.holds);
     let mut call = invoke(&INSTALL, 5);
     call.arg(&keys.counter).arg(&keys.users).arg(&keys.tickets).arg(&staged.users).arg(&staged.tickets);
-    call.arg(session.run()).arg(left).arg(end_of_keys(sale));
-    link.call::<()>(&session, &INSTALL, &call).await?;
+    call.arg(session.run()).arg(left).arg(end_of_keys(sale)).arg(users.len()).arg(tickets.len());
+    let installed = link.call::<i64>(&session, &INSTALL, &call).await?;
     frozen.thaw().await?;
+    if installed == 0 {
+        return Err(Error::Rebuilding);
+    }
     info!(event = %sale.id, left, "the counter in redis was rebuilt");
     Ok(())
 }
@@ -100,7 +105,7 @@ async fn stage(
     link: &Link,
     session: &Arc<Session>,
     key: &str,
-    fields: Vec<(String, String)>,
+    fields: &[(String, String)],
 ) -> Result<(), Error> {
     link.run::<()>(session, cmd("DEL").arg(key)).await?;
     for chunk in fields.chunks(AT_ONCE) {
@@ -134,4 +139,35 @@ pub fn seats_per_user(holds: &[Hold]) -> HashMap<Uuid, i64> {
         *users.entry(hold.user_id).or_default() += i64::from(hold.quantity);
     }
     users
+}
+
+#[cfg(test)]
+mod tests {
+    use shop_kit::testing::RedisServer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_staged_is_put_in_place_only_if_all_of_it_is_there() {
+        let server = RedisServer::start();
+        let link = Link::new(server.url().parse().unwrap()).unwrap();
+        let session = link.session().await.unwrap();
+        let (keys, staged) = (Keys::of(1), Keys::of_staged(1));
+        let tickets = [("a".to_owned(), "x 1 2 1".to_owned()), ("b".to_owned(), "-".to_owned())];
+        let install = async || {
+            let mut call = invoke(&INSTALL, 5);
+            call.arg(&keys.counter).arg(&keys.users).arg(&keys.tickets);
+            call.arg(&staged.users).arg(&staged.tickets);
+            call.arg("run").arg(7).arg(4_000_000_000_000_i64).arg(0).arg(tickets.len());
+            link.call::<i64>(&session, &INSTALL, &call).await.unwrap()
+        };
+        stage(&link, &session, &staged.tickets, &tickets[..1]).await.unwrap();
+        assert_eq!(install().await, 0, "as when Redis is emptied while it is staged");
+        let counter = async || -> Option<i64> {
+            link.run(&session, cmd("HGET").arg(&keys.counter).arg("left")).await.unwrap()
+        };
+        assert_eq!(counter().await, None);
+        stage(&link, &session, &staged.tickets, &tickets).await.unwrap();
+        assert_eq!((install().await, counter().await), (1, Some(7)));
+    }
 }
