@@ -70,7 +70,8 @@ async fn a_reservation_takes_its_seats_and_is_its_owners() {
 
         let cancelled = me.post(&format!("{path}/cancel"), json!({})).await;
         assert_eq!((cancelled.status, &cancelled.body["status"]), (StatusCode::OK, &json!("cancelled")));
-        assert_eq!(office.left(&event).await, 10, "{strategy}");
+        // Another instance, or what goes on by itself, may be the one that tells Redis.
+        eventually("its seats are free", async || office.left(&event).await == 10).await;
         assert_eq!(me.post(&format!("{path}/cancel"), json!({})).await.body, cancelled.body);
         assert_eq!(office.left(&event).await, 10, "{strategy}");
     }
@@ -175,7 +176,7 @@ async fn the_same_key_is_the_same_ticket_however_often_it_is_sent_at_once() {
         assert_eq!(me.post(&format!("/tickets/{id}/cancel"), json!({})).await.body["status"], "cancelled");
         let again = me.post(&path, seats(2)).await;
         assert_eq!((&id_of(&again), &again.body["status"]), (id, &json!("cancelled")), "{strategy}");
-        assert_eq!(office.left(&event).await, 8);
+        eventually("its seats are free", async || office.left(&event).await == 8).await;
     }
 }
 
