@@ -15,7 +15,7 @@ pub mod http_route;
 pub mod manifest;
 pub mod mesh;
 pub mod microservice;
-mod nearest;
+pub mod nearest;
 pub mod reference_grant;
 pub mod rules;
 pub mod schema;

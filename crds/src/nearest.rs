@@ -1,9 +1,9 @@
 //! The word that someone probably meant.
 //!
-//! Used for unknown fields, kinds and values; nothing is guessed where nothing is near.
+//! Used for unknown fields, kinds, values and names; nothing is guessed where nothing is near.
 
 /// The candidate nearest to `word`, if it is near enough to be meant: at most a third of its letters differ.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let rank = |candidate: &'a str| (distance(&lower, &candidate.to_lowercase()), candidate);
     let (distance, found) = candidates.into_iter().map(rank).min()?;
