@@ -78,7 +78,7 @@ impl Kube {
     }
 
     fn start(&self, say: &mpsc::Sender<Said>, tasks: &mut JoinSet<()>) {
-        for kind in Kind::CUSTOM {
+        for kind in Kind::LISTED.into_iter().filter(|kind| kind.is_custom()) {
             let api = |resource| Api::all_with(self.client.clone(), &resource);
             let apis: Vec<Api<DynamicObject>> = kind.resources().into_iter().map(api).collect();
             tasks.spawn(self.watch(kind, apis, watcher::Config::default(), read::custom).run(say.clone()));

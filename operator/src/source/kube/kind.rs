@@ -8,7 +8,7 @@ use weft_crds::grpc_route::GrpcRoute;
 use weft_crds::http_route::HttpRoute;
 use weft_crds::reference_grant::ReferenceGrant;
 use weft_crds::tls_route::TlsRoute;
-use weft_crds::{Mesh, Microservice};
+use weft_crds::{GATEWAY_GROUP, Mesh, Microservice};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,18 +30,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Those that a `CustomResourceDefinition` brings.
-    pub(super) const CUSTOM: [Self; 8] = [
-        Self::Microservice,
-        Self::Mesh,
-        Self::GatewayClass,
-        Self::Gateway,
-        Self::HttpRoute,
-        Self::GrpcRoute,
-        Self::TlsRoute,
-        Self::ReferenceGrant,
-    ];
-
     /// Those that are listed as a whole.
     pub(super) const LISTED: [Self; 12] = [
         Self::Microservice,
@@ -85,17 +73,14 @@ impl Kind {
         })
     }
 
+    /// Whether a `CustomResourceDefinition` brings it.
+    pub(super) fn is_custom(self) -> bool {
+        matches!(self, Self::Microservice | Self::Mesh) || self.is_optional()
+    }
+
     /// Whether the mesh works without: the Gateway API is an add-on.
     pub(super) fn is_optional(self) -> bool {
-        let gateway_api = [
-            Self::GatewayClass,
-            Self::Gateway,
-            Self::HttpRoute,
-            Self::GrpcRoute,
-            Self::TlsRoute,
-            Self::ReferenceGrant,
-        ];
-        gateway_api.contains(&self)
+        self.resource().group == GATEWAY_GROUP
     }
 
     /// Everywhere the API server may keep it, the likeliest first: it is kept at one of them.
