@@ -201,6 +201,26 @@ pub struct Fraction {
     pub denominator: Option<u32>,
 }
 
+/// Where requests or calls go, and by which share. The reference's own unknown fields are in its `extra`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightedBackend<F> {
+    /// Share among the rule's backends; 0 means none.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// What is done only to what goes here: filters as the route's kind has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<F>,
+    /// The Service.
+    #[serde(flatten)]
+    pub reference: ObjectReference,
+}
+
+/// The weight of a backend that says none.
+pub(crate) fn one() -> u32 {
+    1
+}
+
 /// What controllers report of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -223,13 +243,35 @@ pub struct RouteParentStatus {
     pub conditions: Vec<Condition>,
 }
 
-pub(crate) fn note_modifier(unknown: &mut Unknown, path: &str, modifier: Option<&HeaderModifier>) {
-    let Some(modifier) = modifier else { return };
-    unknown.note(path, &modifier.extra);
-    for (list, headers) in [("set", &modifier.set), ("add", &modifier.add)] {
-        for (index, header) in headers.iter().enumerate() {
-            unknown.note(&format!("{path}.{list}[{index}]"), &header.extra);
+/// The changes that a filter makes to the headers of a request and of its answer.
+pub(crate) fn note_modifiers(
+    unknown: &mut Unknown,
+    path: &str,
+    (request, response): (&Option<HeaderModifier>, &Option<HeaderModifier>),
+) {
+    for (field, modifier) in [("requestHeaderModifier", request), ("responseHeaderModifier", response)] {
+        let Some(modifier) = modifier else { continue };
+        let path = format!("{path}.{field}");
+        unknown.note(&path, &modifier.extra);
+        for (list, headers) in [("set", &modifier.set), ("add", &modifier.add)] {
+            for (index, header) in headers.iter().enumerate() {
+                unknown.note(&format!("{path}.{list}[{index}]"), &header.extra);
+            }
         }
+    }
+}
+
+/// The backends of the rule at `path`, and by `note_filters` what is done to what goes to each.
+pub(crate) fn note_backends<F>(
+    unknown: &mut Unknown,
+    path: &str,
+    backends: &[WeightedBackend<F>],
+    note_filters: impl Fn(&mut Unknown, &str, &[F]),
+) {
+    for (index, backend) in backends.iter().enumerate() {
+        let path = format!("{path}.backendRefs[{index}]");
+        unknown.note(&path, &backend.reference.extra);
+        note_filters(unknown, &path, &backend.filters);
     }
 }
 

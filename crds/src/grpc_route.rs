@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_meta::{
-    Extra, HeaderModifier, ObjectReference, ParentReference, RequestMirror, RouteStatus, Unknown, ValueMatch,
-    ValueMatchType, note_mirror, note_modifier, note_parents, note_values,
+    Extra, HeaderModifier, ParentReference, RequestMirror, RouteStatus, Unknown, ValueMatch, ValueMatchType,
+    WeightedBackend, note_backends, note_mirror, note_modifiers, note_parents, note_values,
 };
 
 /// Which gRPC calls go where.
@@ -55,7 +55,7 @@ pub struct GrpcRouteRule {
     pub filters: Vec<GrpcRouteFilter>,
     /// Where calls go, by weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backend_refs: Vec<GrpcBackendRef>,
+    pub backend_refs: Vec<WeightedBackend<GrpcRouteFilter>>,
     /// Fields that Weft does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -130,25 +130,6 @@ pub enum GrpcFilterType {
     Other(String),
 }
 
-/// Where calls go. The reference's own unknown fields are in its `extra`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GrpcBackendRef {
-    /// Share among the rule's backends; 0 means none.
-    #[serde(default = "one")]
-    pub weight: u32,
-    /// What is done only to calls that go here.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<GrpcRouteFilter>,
-    /// The Service.
-    #[serde(flatten)]
-    pub reference: ObjectReference,
-}
-
-fn one() -> u32 {
-    1
-}
-
 impl GrpcRoute {
     /// Paths of fields that Weft does not know.
     pub fn unknown_fields(&self) -> Vec<String> {
@@ -173,27 +154,15 @@ fn note_rule(unknown: &mut Unknown, path: &str, rule: &GrpcRouteRule) {
         note_values(unknown, &format!("{path}.headers"), &matched.headers);
     }
     note_filters(unknown, path, &rule.filters);
-    for (index, backend) in rule.backend_refs.iter().enumerate() {
-        let path = format!("{path}.backendRefs[{index}]");
-        unknown.note(&path, &backend.reference.extra);
-        note_filters(unknown, &path, &backend.filters);
-    }
+    note_backends(unknown, path, &rule.backend_refs, note_filters);
 }
 
 fn note_filters(unknown: &mut Unknown, path: &str, filters: &[GrpcRouteFilter]) {
     for (index, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{index}]");
         unknown.note(&path, &filter.extra);
-        note_modifier(
-            unknown,
-            &format!("{path}.requestHeaderModifier"),
-            filter.request_header_modifier.as_ref(),
-        );
-        note_modifier(
-            unknown,
-            &format!("{path}.responseHeaderModifier"),
-            filter.response_header_modifier.as_ref(),
-        );
+        let modifiers = (&filter.request_header_modifier, &filter.response_header_modifier);
+        note_modifiers(unknown, &path, modifiers);
         note_mirror(unknown, &format!("{path}.requestMirror"), filter.request_mirror.as_ref());
     }
 }

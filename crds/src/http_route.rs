@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
 use crate::gateway_meta::{
-    Extra, HeaderModifier, ObjectReference, ParentReference, RequestMirror, RouteStatus, Unknown, ValueMatch,
-    note_mirror, note_modifier, note_parents, note_values,
+    Extra, HeaderModifier, ParentReference, RequestMirror, RouteStatus, Unknown, ValueMatch, WeightedBackend,
+    note_backends, note_mirror, note_modifiers, note_parents, note_values,
 };
 
 /// Which requests go where.
@@ -57,7 +57,7 @@ pub struct HttpRouteRule {
     pub filters: Vec<HttpRouteFilter>,
     /// Where requests go, by weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backend_refs: Vec<HttpBackendRef>,
+    pub backend_refs: Vec<WeightedBackend<HttpRouteFilter>>,
     /// How long they may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<HttpRouteTimeouts>,
@@ -273,21 +273,6 @@ pub enum PathModifierType {
     Other(String),
 }
 
-/// Where requests go. The reference's own unknown fields are in its `extra`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpBackendRef {
-    /// Share among the rule's backends; 0 means none.
-    #[serde(default = "one")]
-    pub weight: u32,
-    /// What is done only to requests that go here.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<HttpRouteFilter>,
-    /// The Service.
-    #[serde(flatten)]
-    pub reference: ObjectReference,
-}
-
 /// How long requests may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -301,10 +286,6 @@ pub struct HttpRouteTimeouts {
     /// Fields that Weft does not know.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-fn one() -> u32 {
-    1
 }
 
 fn root() -> String {
@@ -336,11 +317,7 @@ fn note_rule(unknown: &mut Unknown, path: &str, rule: &HttpRouteRule) {
         note_values(unknown, &format!("{path}.queryParams"), &matched.query_params);
     }
     note_filters(unknown, path, &rule.filters);
-    for (index, backend) in rule.backend_refs.iter().enumerate() {
-        let path = format!("{path}.backendRefs[{index}]");
-        unknown.note(&path, &backend.reference.extra);
-        note_filters(unknown, &path, &backend.filters);
-    }
+    note_backends(unknown, path, &rule.backend_refs, note_filters);
     if let Some(timeouts) = &rule.timeouts {
         unknown.note(&format!("{path}.timeouts"), &timeouts.extra);
     }
@@ -350,16 +327,8 @@ fn note_filters(unknown: &mut Unknown, path: &str, filters: &[HttpRouteFilter]) 
     for (index, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{index}]");
         unknown.note(&path, &filter.extra);
-        note_modifier(
-            unknown,
-            &format!("{path}.requestHeaderModifier"),
-            filter.request_header_modifier.as_ref(),
-        );
-        note_modifier(
-            unknown,
-            &format!("{path}.responseHeaderModifier"),
-            filter.response_header_modifier.as_ref(),
-        );
+        let modifiers = (&filter.request_header_modifier, &filter.response_header_modifier);
+        note_modifiers(unknown, &path, modifiers);
         note_mirror(unknown, &format!("{path}.requestMirror"), filter.request_mirror.as_ref());
         if let Some(redirect) = &filter.request_redirect {
             unknown.note(&format!("{path}.requestRedirect"), &redirect.extra);

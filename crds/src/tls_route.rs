@@ -62,15 +62,11 @@ pub struct TlsRouteRule {
 #[serde(rename_all = "camelCase")]
 pub struct TlsBackendRef {
     /// Share among the rule's backends; 0 means none.
-    #[serde(default = "one")]
+    #[serde(default = "crate::gateway_meta::one")]
     pub weight: u32,
     /// The Service.
     #[serde(flatten)]
     pub reference: ObjectReference,
-}
-
-fn one() -> u32 {
-    1
 }
 
 impl TlsRoute {

@@ -8,6 +8,7 @@ pub mod filters;
 pub mod grpc;
 pub mod http;
 pub mod rank;
+mod rule;
 pub mod tls;
 
 use std::collections::BTreeSet;
@@ -93,7 +94,7 @@ pub fn rules(world: &World, route: RouteView<'_>) -> Vec<Rule> {
             object.spec.rules.iter().map(|rule| http::rule(world, route, rule)).collect()
         }
         RouteView::Grpc(object) => {
-            object.spec.rules.iter().map(|rule| grpc::rule(world, route, rule)).collect()
+            object.spec.rules.iter().map(|rule| rule::compile(world, route, rule)).collect()
         }
         RouteView::Tls(object) => tls::rules(world, route, object),
     }

@@ -4,42 +4,60 @@
 
 use weft_api::v1;
 use weft_api::v1::filter::Filter;
-use weft_crds::gateway_meta::ValueMatchType;
+use weft_crds::gateway_meta::{ValueMatchType, WeightedBackend};
 use weft_crds::grpc_route::{
-    GrpcBackendRef, GrpcFilterType, GrpcMethodMatch, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule,
+    GrpcFilterType, GrpcMethodMatch, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule,
 };
 
 use super::filters;
 use super::rank::{MatchRank, PathKind, PathRank};
-use super::{Rule, Unsupported, backend};
+use super::rule::{Said, beside};
 use crate::world::{RouteView, World};
 
 /// Content types of gRPC (`application/grpc`, `application/grpc+proto`, parameters after `;`).
 const GRPC_CONTENT: &str = "application/grpc(?:[+;].*)?";
 
-/// One rule, compiled but for hosts and order.
-pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &GrpcRouteRule) -> Rule {
-    let mut compiled = Rule::default();
-    let everything = [GrpcRouteMatch::default()];
-    let matches = if rule.matches.is_empty() { everything.as_slice() } else { rule.matches.as_slice() };
-    for (at, matched) in matches.iter().enumerate() {
-        match call(matched) {
-            Ok(matched) => compiled.matches.push(matched),
-            Err(message) => {
-                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message });
+impl Said for GrpcRouteRule {
+    type Match = GrpcRouteMatch;
+    type Filter = GrpcRouteFilter;
+
+    fn matches(&self) -> &[GrpcRouteMatch] {
+        &self.matches
+    }
+
+    fn filters(&self) -> &[GrpcRouteFilter] {
+        &self.filters
+    }
+
+    fn backends(&self) -> &[WeightedBackend<GrpcRouteFilter>] {
+        &self.backend_refs
+    }
+
+    fn compile_match(matched: &GrpcRouteMatch) -> Result<(MatchRank, v1::RouteMatch), String> {
+        call(matched)
+    }
+
+    fn compile_filter(
+        world: &World,
+        route: RouteView<'_>,
+        filter: &GrpcRouteFilter,
+    ) -> Result<Option<Filter>, String> {
+        Ok(match &filter.type_ {
+            GrpcFilterType::RequestHeaderModifier => {
+                let modifier = beside("requestHeaderModifier", filter.request_header_modifier.as_ref())?;
+                Some(Filter::RequestHeaders(filters::edit(modifier)))
             }
-        }
+            GrpcFilterType::ResponseHeaderModifier => {
+                let modifier = beside("responseHeaderModifier", filter.response_header_modifier.as_ref())?;
+                Some(Filter::ResponseHeaders(filters::edit(modifier)))
+            }
+            GrpcFilterType::RequestMirror => {
+                let mirror = beside("requestMirror", filter.request_mirror.as_ref())?;
+                filters::mirror(world, route, mirror).map(Filter::Mirror)
+            }
+            GrpcFilterType::Other(other) => return Err(format!("filter type `{other}` is not known")),
+        })
     }
-    let mut unsupported = Vec::new();
-    let filters = all_filters(world, route, &rule.filters, &mut unsupported);
-    let serving = rule.backend_refs.iter().filter(|backend| backend.weight > 0);
-    let backends = serving.map(|reference| weighted(world, route, reference, &mut unsupported)).collect();
-    if unsupported.is_empty() {
-        compiled.action.filters = filters;
-        compiled.action.backends = backends;
-    }
-    compiled.unsupported.append(&mut unsupported);
-    compiled
 }
 
 fn call(matched: &GrpcRouteMatch) -> Result<(MatchRank, v1::RouteMatch), String> {
@@ -86,56 +104,4 @@ fn method(matched: &GrpcMethodMatch) -> Result<(PathRank, Option<v1::PathMatch>)
         }
     };
     Ok(((kind, length), Some(v1::PathMatch { path: Some(path) })))
-}
-
-fn weighted(
-    world: &World,
-    route: RouteView<'_>,
-    reference: &GrpcBackendRef,
-    unsupported: &mut Vec<Unsupported>,
-) -> v1::Backend {
-    let mut compiled = backend(world, route, &reference.reference, reference.weight);
-    compiled.filters = all_filters(world, route, &reference.filters, unsupported);
-    compiled
-}
-
-fn all_filters(
-    world: &World,
-    route: RouteView<'_>,
-    said: &[GrpcRouteFilter],
-    unsupported: &mut Vec<Unsupported>,
-) -> Vec<v1::Filter> {
-    let mut compiled = Vec::new();
-    for (at, filter) in said.iter().enumerate() {
-        match one_filter(world, route, filter) {
-            Ok(filter) => compiled.extend(filter.map(filters::filter)),
-            Err(message) => unsupported.push(Unsupported { field: format!("filters[{at}]"), message }),
-        }
-    }
-    compiled
-}
-
-fn one_filter(
-    world: &World,
-    route: RouteView<'_>,
-    filter: &GrpcRouteFilter,
-) -> Result<Option<Filter>, String> {
-    let missing = |field: &str| format!("`{field}` is missing beside the type");
-    Ok(match &filter.type_ {
-        GrpcFilterType::RequestHeaderModifier => {
-            let modifier = filter.request_header_modifier.as_ref();
-            let modifier = modifier.ok_or_else(|| missing("requestHeaderModifier"))?;
-            Some(Filter::RequestHeaders(filters::edit(modifier)))
-        }
-        GrpcFilterType::ResponseHeaderModifier => {
-            let modifier = filter.response_header_modifier.as_ref();
-            let modifier = modifier.ok_or_else(|| missing("responseHeaderModifier"))?;
-            Some(Filter::ResponseHeaders(filters::edit(modifier)))
-        }
-        GrpcFilterType::RequestMirror => {
-            let mirror = filter.request_mirror.as_ref().ok_or_else(|| missing("requestMirror"))?;
-            filters::mirror(world, route, mirror).map(Filter::Mirror)
-        }
-        GrpcFilterType::Other(other) => return Err(format!("filter type `{other}` is not known")),
-    })
 }

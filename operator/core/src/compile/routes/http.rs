@@ -1,18 +1,17 @@
 //! Rules of an `HTTPRoute`.
-//!
-//! A match that cannot be understood is left out, so it takes nothing; a filter that cannot be done makes the rule
-//! answer 500, as the Gateway API asks: skipping it would send on requests that it was to change or stop.
 
 use weft_api::v1;
 use weft_api::v1::filter::Filter;
+use weft_crds::gateway_meta::WeightedBackend;
 use weft_crds::http_route::{
-    Cors, HttpBackendRef, HttpFilterType, HttpRouteFilter, HttpRouteMatch, HttpRouteRule, PathMatch,
-    PathMatchType, PathModifier, PathModifierType, RequestRedirect, UrlRewrite,
+    Cors, HttpFilterType, HttpRouteFilter, HttpRouteMatch, HttpRouteRule, PathMatch, PathMatchType,
+    PathModifier, PathModifierType, RequestRedirect, UrlRewrite,
 };
 
+use super::Rule;
 use super::filters;
 use super::rank::{MatchRank, PathKind, PathRank};
-use super::{Rule, Unsupported, backend};
+use super::rule::{self, Said, beside};
 use crate::compile::inbound::millis;
 use crate::world::{RouteView, World};
 
@@ -20,34 +19,69 @@ use crate::world::{RouteView, World};
 const CORS_MAX_AGE: u32 = 5;
 
 /// One rule, compiled but for hosts and order.
-pub(super) fn rule(world: &World, route: RouteView<'_>, rule: &HttpRouteRule) -> Rule {
-    let mut compiled = Rule::default();
-    let everything = [HttpRouteMatch { path: Some(PathMatch::default()), ..HttpRouteMatch::default() }];
-    let matches = if rule.matches.is_empty() { everything.as_slice() } else { rule.matches.as_slice() };
-    for (at, matched) in matches.iter().enumerate() {
-        match request(matched) {
-            Ok(matched) => compiled.matches.push(matched),
-            Err(message) => {
-                compiled.unsupported.push(Unsupported { field: format!("matches[{at}]"), message });
-            }
-        }
-    }
-    let mut unsupported = Vec::new();
-    let filters = all_filters(world, route, &rule.filters, &mut unsupported);
-    let serving = rule.backend_refs.iter().filter(|backend| backend.weight > 0);
-    let backends = serving.map(|reference| weighted(world, route, reference, &mut unsupported)).collect();
-    let redirects = |filter: &v1::Filter| matches!(filter.filter, Some(Filter::Redirect(_)));
-    if unsupported.is_empty() {
+pub(super) fn rule(world: &World, route: RouteView<'_>, said: &HttpRouteRule) -> Rule {
+    let mut rule = rule::compile(world, route, said);
+    let action = &mut rule.action;
+    if action.filters.iter().any(|filter| matches!(filter.filter, Some(Filter::Redirect(_)))) {
         // A redirect answers by itself.
-        compiled.action.backends = if filters.iter().any(redirects) { Vec::new() } else { backends };
-        compiled.action.filters = filters;
+        action.backends.clear();
     }
-    compiled.unsupported.append(&mut unsupported);
-    if let Some(timeouts) = &rule.timeouts {
-        compiled.action.timeout_ms = timeouts.request.map(millis).unwrap_or_default();
-        compiled.action.backend_timeout_ms = timeouts.backend_request.map(millis).unwrap_or_default();
+    if let Some(timeouts) = &said.timeouts {
+        action.timeout_ms = timeouts.request.map(millis).unwrap_or_default();
+        action.backend_timeout_ms = timeouts.backend_request.map(millis).unwrap_or_default();
     }
-    compiled
+    rule
+}
+
+impl Said for HttpRouteRule {
+    type Match = HttpRouteMatch;
+    type Filter = HttpRouteFilter;
+
+    fn matches(&self) -> &[HttpRouteMatch] {
+        &self.matches
+    }
+
+    fn filters(&self) -> &[HttpRouteFilter] {
+        &self.filters
+    }
+
+    fn backends(&self) -> &[WeightedBackend<HttpRouteFilter>] {
+        &self.backend_refs
+    }
+
+    fn compile_match(matched: &HttpRouteMatch) -> Result<(MatchRank, v1::RouteMatch), String> {
+        request(matched)
+    }
+
+    fn compile_filter(
+        world: &World,
+        route: RouteView<'_>,
+        filter: &HttpRouteFilter,
+    ) -> Result<Option<Filter>, String> {
+        Ok(match &filter.type_ {
+            HttpFilterType::RequestHeaderModifier => {
+                let modifier = beside("requestHeaderModifier", filter.request_header_modifier.as_ref())?;
+                Some(Filter::RequestHeaders(filters::edit(modifier)))
+            }
+            HttpFilterType::ResponseHeaderModifier => {
+                let modifier = beside("responseHeaderModifier", filter.response_header_modifier.as_ref())?;
+                Some(Filter::ResponseHeaders(filters::edit(modifier)))
+            }
+            HttpFilterType::RequestRedirect => {
+                let said = beside("requestRedirect", filter.request_redirect.as_ref())?;
+                Some(Filter::Redirect(redirect(said)?))
+            }
+            HttpFilterType::UrlRewrite => {
+                Some(Filter::Rewrite(rewrite(beside("urlRewrite", filter.url_rewrite.as_ref())?)?))
+            }
+            HttpFilterType::RequestMirror => {
+                let mirror = beside("requestMirror", filter.request_mirror.as_ref())?;
+                filters::mirror(world, route, mirror).map(Filter::Mirror)
+            }
+            HttpFilterType::Cors => Some(Filter::Cors(cors(beside("cors", filter.cors.as_ref())?))),
+            HttpFilterType::Other(other) => return Err(format!("filter type `{other}` is not known")),
+        })
+    }
 }
 
 fn request(matched: &HttpRouteMatch) -> Result<(MatchRank, v1::RouteMatch), String> {
@@ -78,67 +112,6 @@ fn path(path: &PathMatch) -> Result<(PathRank, v1::PathMatch), String> {
         PathMatchType::Other(other) => return Err(format!("path match type `{other}` is not known")),
     };
     Ok(((kind, length), v1::PathMatch { path: Some(path) }))
-}
-
-fn weighted(
-    world: &World,
-    route: RouteView<'_>,
-    reference: &HttpBackendRef,
-    unsupported: &mut Vec<Unsupported>,
-) -> v1::Backend {
-    let mut compiled = backend(world, route, &reference.reference, reference.weight);
-    compiled.filters = all_filters(world, route, &reference.filters, unsupported);
-    compiled
-}
-
-fn all_filters(
-    world: &World,
-    route: RouteView<'_>,
-    said: &[HttpRouteFilter],
-    unsupported: &mut Vec<Unsupported>,
-) -> Vec<v1::Filter> {
-    let mut compiled = Vec::new();
-    for (at, filter) in said.iter().enumerate() {
-        match one_filter(world, route, filter) {
-            Ok(filter) => compiled.extend(filter.map(filters::filter)),
-            Err(message) => unsupported.push(Unsupported { field: format!("filters[{at}]"), message }),
-        }
-    }
-    compiled
-}
-
-fn one_filter(
-    world: &World,
-    route: RouteView<'_>,
-    filter: &HttpRouteFilter,
-) -> Result<Option<Filter>, String> {
-    let missing = |field: &str| format!("`{field}` is missing beside the type");
-    Ok(match &filter.type_ {
-        HttpFilterType::RequestHeaderModifier => {
-            let modifier = filter.request_header_modifier.as_ref();
-            let modifier = modifier.ok_or_else(|| missing("requestHeaderModifier"))?;
-            Some(Filter::RequestHeaders(filters::edit(modifier)))
-        }
-        HttpFilterType::ResponseHeaderModifier => {
-            let modifier = filter.response_header_modifier.as_ref();
-            let modifier = modifier.ok_or_else(|| missing("responseHeaderModifier"))?;
-            Some(Filter::ResponseHeaders(filters::edit(modifier)))
-        }
-        HttpFilterType::RequestRedirect => Some(Filter::Redirect(redirect(
-            filter.request_redirect.as_ref().ok_or_else(|| missing("requestRedirect"))?,
-        )?)),
-        HttpFilterType::UrlRewrite => {
-            Some(Filter::Rewrite(rewrite(filter.url_rewrite.as_ref().ok_or_else(|| missing("urlRewrite"))?)?))
-        }
-        HttpFilterType::RequestMirror => {
-            let mirror = filter.request_mirror.as_ref().ok_or_else(|| missing("requestMirror"))?;
-            filters::mirror(world, route, mirror).map(Filter::Mirror)
-        }
-        HttpFilterType::Cors => {
-            Some(Filter::Cors(cors(filter.cors.as_ref().ok_or_else(|| missing("cors"))?)))
-        }
-        HttpFilterType::Other(other) => return Err(format!("filter type `{other}` is not known")),
-    })
 }
 
 fn cors(cors: &Cors) -> v1::Cors {
