@@ -4,11 +4,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+#[path = "../common/golden.rs"]
+mod golden;
 mod render;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -27,21 +29,9 @@ const NOW: i64 = 1_795_255_200;
 
 #[test]
 fn every_case_gives_what_is_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut cases: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    cases.sort();
-    assert!(cases.len() >= 12, "{} cases", cases.len());
+    let cases = golden::cases("golden", Path::is_dir, 12);
     let wrong: Vec<String> = cases.iter().flat_map(|case| check(case)).collect();
-    assert!(
-        wrong.is_empty(),
-        "these differ from what is expected; look at the change, and if it is meant, run \
-         `UPDATE_GOLDEN=1 cargo test -p weft-core --test golden`:\n{}",
-        wrong.join("\n")
-    );
+    golden::all_as_expected("golden", &wrong);
 }
 
 #[test]
@@ -77,28 +67,9 @@ fn check(case: &Path) -> Vec<String> {
         outputs.push(("addresses.yaml", addresses(&world, &asked)));
     }
     let differ = outputs.into_iter().filter_map(|(name, value)| {
-        let path = case.join(name);
-        let text = serde_saphyr::to_string(&value).unwrap();
-        if update() {
-            fs::write(&path, &text).unwrap();
-        }
-        let expected = fs::read_to_string(&path).unwrap_or_default();
-        (expected != text).then(|| format!("{}\n{}", path.display(), first_difference(&expected, &text)))
+        golden::compare(&case.join(name), &serde_saphyr::to_string(&value).unwrap())
     });
     differ.collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a switch of this test, not a setting of the product")]
-fn update() -> bool {
-    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
-}
-
-fn first_difference(expected: &str, got: &str) -> String {
-    let mut lines = expected.lines().zip(got.lines()).enumerate();
-    match lines.find(|(_, (expected, got))| expected != got) {
-        Some((at, (expected, got))) => format!("line {}:\n- {expected}\n+ {got}", at + 1),
-        None => format!("{} lines expected, {} lines got", expected.lines().count(), got.lines().count()),
-    }
 }
 
 fn world(case: &Path) -> World {

@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+#[path = "../common/golden.rs"]
+mod golden;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use serde::Deserialize;
@@ -24,18 +27,9 @@ struct Case {
 
 #[test]
 fn every_case_gives_what_is_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject");
-    let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut cases: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
-    cases.sort();
-    assert!(cases.len() >= 12, "{} cases", cases.len());
+    let cases = golden::cases("inject", Path::is_dir, 12);
     let wrong: Vec<String> = cases.iter().filter_map(|case| check(case)).collect();
-    assert!(
-        wrong.is_empty(),
-        "these differ from what is expected; look at the change, and if it is meant, run \
-         `UPDATE_GOLDEN=1 cargo test -p weft-core --test inject`:\n{}",
-        wrong.join("\n")
-    );
+    golden::all_as_expected("inject", &wrong);
 }
 
 /// The file of a case that is not as expected.
@@ -43,13 +37,7 @@ fn check(folder: &Path) -> Option<String> {
     let text = fs::read_to_string(folder.join("in.yaml")).unwrap();
     let case: Case =
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let path = folder.join("out.yaml");
-    let got = serde_saphyr::to_string(&outcome(&case)).unwrap();
-    if update() {
-        fs::write(&path, &got).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    (expected != got).then(|| format!("{}: expected\n{expected}\ngot\n{got}", path.display()))
+    golden::compare(&folder.join("out.yaml"), &serde_saphyr::to_string(&outcome(&case)).unwrap())
 }
 
 fn outcome(case: &Case) -> Value {
@@ -94,9 +82,4 @@ fn template() -> Template {
         resources,
         ..Template::default()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a switch of this test, not a setting of the product")]
-fn update() -> bool {
-    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
 }

@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
+#[path = "../common/golden.rs"]
+mod golden;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use weft_core::inject::Template;
@@ -15,18 +18,10 @@ use weft_crds::manifest;
 
 #[test]
 fn every_case_makes_what_is_expected() {
-    let mut cases: Vec<PathBuf> =
-        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|is| is == "yaml"));
-    cases.sort();
-    assert!(cases.len() >= 8, "{} cases", cases.len());
+    let is_case = |path: &Path| path.extension().is_some_and(|is| is == "yaml");
+    let cases = golden::cases("render", is_case, 8);
     let wrong: Vec<String> = cases.iter().filter_map(|case| check(case)).collect();
-    assert!(
-        wrong.is_empty(),
-        "these differ from what is expected; look at the change, and if it is meant, run \
-         `UPDATE_GOLDEN=1 cargo test -p weft-core --test render`:\n{}",
-        wrong.join("\n")
-    );
+    golden::all_as_expected("render", &wrong);
 }
 
 #[test]
@@ -61,10 +56,6 @@ fn an_annotation_that_cannot_be_is_named_with_its_remedy() {
     }
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/render")
-}
-
 fn check(case: &Path) -> Option<String> {
     let text = fs::read_to_string(case).unwrap();
     let input = text.split("---\n").next().unwrap();
@@ -72,12 +63,7 @@ fn check(case: &Path) -> Option<String> {
     let rendered = render::of(&world, &reference, &Template::default()).unwrap().unwrap();
     let bodies = rendered.objects.iter().map(|object| yaml(&object.body));
     let documents: Vec<String> = std::iter::once(input.to_owned()).chain(bodies).collect();
-    let got = documents.join("---\n");
-    if update() {
-        fs::write(case, &got).unwrap();
-        return None;
-    }
-    (got != text).then(|| format!("{}\n{}", case.display(), first_difference(&text, &got)))
+    golden::compare(case, &documents.join("---\n"))
 }
 
 fn yaml(body: &Value) -> String {
@@ -103,17 +89,4 @@ fn world(input: &str, uid: &str) -> (World, ObjectRef) {
         world.apply(Change::Upsert(Box::new(object)));
     }
     (world, references.remove(0))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a switch of this test, not a setting of the product")]
-fn update() -> bool {
-    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
-}
-
-fn first_difference(expected: &str, got: &str) -> String {
-    let mut lines = expected.lines().zip(got.lines()).enumerate();
-    match lines.find(|(_, (expected, got))| expected != got) {
-        Some((at, (expected, got))) => format!("line {}:\n- {expected}\n+ {got}", at + 1),
-        None => format!("{} lines expected, {} lines got", expected.lines().count(), got.lines().count()),
-    }
 }

@@ -24,29 +24,30 @@ pub fn regex_problem(pattern: &str) -> Option<String> {
 /// A header that must match.
 pub(super) fn header(matched: &ValueMatch) -> Result<v1::HeaderMatch, String> {
     use v1::header_match::Value;
-    let value = match &matched.type_ {
-        ValueMatchType::Exact => Value::Exact(matched.value.clone()),
-        ValueMatchType::RegularExpression => match regex_problem(&matched.value) {
-            None => Value::Regex(matched.value.clone()),
-            Some(problem) => return Err(problem),
-        },
-        ValueMatchType::Other(other) => return Err(format!("match type `{other}` is not known")),
-    };
+    let value = value(matched, Value::Exact, Value::Regex)?;
     Ok(v1::HeaderMatch { name: matched.name.to_ascii_lowercase(), value: Some(value) })
 }
 
 /// A query parameter that must match.
 pub(super) fn query(matched: &ValueMatch) -> Result<v1::QueryMatch, String> {
     use v1::query_match::Value;
-    let value = match &matched.type_ {
-        ValueMatchType::Exact => Value::Exact(matched.value.clone()),
-        ValueMatchType::RegularExpression => match regex_problem(&matched.value) {
-            None => Value::Regex(matched.value.clone()),
-            Some(problem) => return Err(problem),
-        },
-        ValueMatchType::Other(other) => return Err(format!("match type `{other}` is not known")),
-    };
+    let value = value(matched, Value::Exact, Value::Regex)?;
     Ok(v1::QueryMatch { name: matched.name.clone(), value: Some(value) })
+}
+
+fn value<V>(
+    matched: &ValueMatch,
+    exact: impl Fn(String) -> V,
+    regex: impl Fn(String) -> V,
+) -> Result<V, String> {
+    match &matched.type_ {
+        ValueMatchType::Exact => Ok(exact(matched.value.clone())),
+        ValueMatchType::RegularExpression => match regex_problem(&matched.value) {
+            None => Ok(regex(matched.value.clone())),
+            Some(problem) => Err(problem),
+        },
+        ValueMatchType::Other(other) => Err(format!("match type `{other}` is not known")),
+    }
 }
 
 /// A change of headers.
