@@ -120,13 +120,19 @@ async fn keys_never_fetched_hold_up_no_configuration_and_say_why() {
     proxy.until(Kind::Keys, &uri, |resource| keys(resource).jwks == JWKS).await;
 }
 
+/// The instance of user that is reached there, before it is ready.
+fn unready_user(addr: SocketAddr) -> Instance {
+    let mut user = instance("user", 0);
+    user.ports.get_mut("http").unwrap().peers = addr;
+    user.ready = false;
+    user
+}
+
 #[tokio::test]
 async fn keys_of_a_mesh_service_come_over_mutual_tls_as_soon_as_it_is_ready() {
     const URI: &str = "http://user.shop.svc/.well-known/jwks.json";
     let (listener, addr) = listen().await;
-    let mut user = instance("user", 0);
-    user.ports.get_mut("http").unwrap().peers = addr;
-    user.ready = false;
+    let mut user = unready_user(addr);
     let operator = shop_with_keys(URI, &[user.clone(), instance("order", 0)]).await;
     let no_instance = |keys: &KeysStatus| keys.error.contains("shop/user:http has no ready instance");
     operator.until("the reason", |status| status.keys.iter().any(no_instance)).await;
@@ -141,9 +147,7 @@ async fn keys_of_a_mesh_service_come_over_mutual_tls_as_soon_as_it_is_ready() {
 async fn keys_from_another_workload_than_the_one_named_are_refused() {
     const URI: &str = "http://user.shop.svc/.well-known/jwks.json";
     let (listener, addr) = listen().await;
-    let mut user = instance("user", 0);
-    user.ports.get_mut("http").unwrap().peers = addr;
-    user.ready = false;
+    let mut user = unready_user(addr);
     let operator = shop_with_keys(URI, &[user.clone(), instance("order", 0)]).await;
     let _impostor = serve(listener, Some(operator.identity("order", 0).await));
     user.ready = true;

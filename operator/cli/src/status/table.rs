@@ -242,12 +242,12 @@ pub(crate) fn align(rows: &[Vec<String>]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use weft_api::status::{Breaker, Condition, GatewayStatus, KeysStatus, Problem, ServiceStatus};
 
     use super::*;
 
-    const NOW: i64 = 1_800_000_000;
+    pub(crate) const NOW: i64 = 1_800_000_000;
 
     fn unit(name: &str, kind: Kind, ready: bool) -> UnitStatus {
         let process =
@@ -292,7 +292,8 @@ mod tests {
         }
     }
 
-    fn instance(name: &str, breakers: Vec<Breaker>) -> InstanceStatus {
+    /// One whose proxy is well.
+    pub(crate) fn instance(name: &str, breakers: Vec<Breaker>) -> InstanceStatus {
         InstanceStatus {
             name: name.into(),
             address: "127.0.4.1".parse().unwrap(),

@@ -139,22 +139,16 @@ async fn who_is_silent_is_given_up_and_who_answers_pings_is_not() {
     assert_eq!(alive.tell("still here").await, 1);
 }
 
+/// A town whose writers may say more than a slow reader's queue holds, and that waits so long for one who takes nothing.
+async fn flooded(instances: usize, send_timeout: &str) -> Town {
+    let pace = ["--messages-per-second", "10000", "--messages-at-once", "10000"];
+    let reader = ["--queue", "32", "--send-timeout", send_timeout];
+    Town::with(instances, &[pace.as_slice(), &reader].concat()).await
+}
+
 #[tokio::test]
 async fn who_takes_messages_too_slowly_is_dropped_and_misses_nothing() {
-    let town = Town::with(
-        2,
-        &[
-            "--queue",
-            "32",
-            "--messages-per-second",
-            "10000",
-            "--messages-at-once",
-            "10000",
-            "--send-timeout",
-            "60s",
-        ],
-    )
-    .await;
+    let town = flooded(2, "60s").await;
     let (ann, bob) = (User::new("Ann"), User::new("Bob"));
     let mut writer = town.enter(0, &ann, "lobby").await;
     // The writer is on another instance than the slow one, who goes there then.
@@ -192,20 +186,7 @@ async fn who_takes_messages_too_slowly_is_dropped_and_misses_nothing() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_at_all_does_not_hold_anybody_up() {
-    let town = Town::with(
-        1,
-        &[
-            "--queue",
-            "32",
-            "--messages-per-second",
-            "10000",
-            "--messages-at-once",
-            "10000",
-            "--send-timeout",
-            "300ms",
-        ],
-    )
-    .await;
+    let town = flooded(1, "300ms").await;
     let (ann, bob) = (User::new("Ann"), User::new("Bob"));
     let mut writer = town.enter(0, &ann, "lobby").await;
     let stuck = town.enter(0, &bob, "lobby").await;

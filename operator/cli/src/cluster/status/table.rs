@@ -117,25 +117,10 @@ mod tests {
     use weft_api::status::{ConfigState, GatewayStatus, ListenerAddress, ServiceStatus};
 
     use super::*;
+    use crate::status::table::tests::{NOW, instance};
 
-    const NOW: i64 = 1_800_000_000;
-
-    fn instance(name: &str) -> InstanceStatus {
-        InstanceStatus {
-            name: name.into(),
-            address: "10.244.1.7".parse().unwrap(),
-            ready: true,
-            meshed: true,
-            connected: true,
-            proxy_version: "0.1.0".into(),
-            config: ConfigState::Synced,
-            acked_version: String::new(),
-            refusal: String::new(),
-            certificate_expires: NOW + 23 * 3_600,
-            breakers: Vec::new(),
-            active_requests: 0,
-            open_connections: 0,
-        }
+    fn pod(name: &str) -> InstanceStatus {
+        InstanceStatus { address: "10.244.1.7".parse().unwrap(), ..instance(name, Vec::new()) }
     }
 
     fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Condition {
@@ -144,9 +129,8 @@ mod tests {
 
     #[test]
     fn everything_is_shown_in_tables() {
-        let bare =
-            InstanceStatus { meshed: false, connected: false, config: ConfigState::None, ..instance("b") };
-        let away = InstanceStatus { connected: false, ready: false, ..instance("c") };
+        let bare = InstanceStatus { meshed: false, connected: false, config: ConfigState::None, ..pod("b") };
+        let away = InstanceStatus { connected: false, ready: false, ..pod("c") };
         let mesh = MeshStatus {
             version: "0.1.0".into(),
             trust_domain: "cluster.local".into(),
@@ -159,7 +143,7 @@ mod tests {
                         condition("Secured", "False", "PlainTextAllowed", "mtls.mode is Permissive"),
                         condition("Meshed", "False", "PodsWithoutProxy", "1 of 3"),
                     ],
-                    instances: vec![instance("order-7d9-a"), bare, away],
+                    instances: vec![pod("order-7d9-a"), bare, away],
                 },
                 ServiceStatus { namespace: "shop".into(), name: "user".into(), ..ServiceStatus::default() },
             ],
@@ -170,7 +154,7 @@ mod tests {
                     listener: "http".into(),
                     address: "10.96.0.9:80".parse().unwrap(),
                 }],
-                instances: vec![instance("public-5f6-x")],
+                instances: vec![pod("public-5f6-x")],
             }],
             ..MeshStatus::default()
         };
