@@ -1,8 +1,8 @@
 //! The order service: places orders with the user, product and payment services, and tells the others of it.
 //!
 //! `api` speaks HTTP and gRPC, `domain` decides, `store` remembers, `neighbours` asks, `inbox` hears what became of
-//! payments, `purpose` answers what one is for. Stock that was taken and money that was paid for an order that came to nothing are always given back, at
-//! once or, after a crash, by the sweeper of any instance.
+//! payments, `purpose` answers what one is for. Stock that was taken and money that was paid for an order that came to
+//! nothing are always given back, at once or, after a crash, by the sweeper of any instance.
 
 pub mod api;
 pub mod domain;

@@ -45,6 +45,8 @@ const WAIT: Duration = Duration::from_secs(2);
 /// Longer than any wait for an entry of a list.
 const ANSWER: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_millis(500);
+/// A connection that held for so long had worked: longer than making one and waiting for one answer may take.
+const STEADY: Duration = Duration::from_secs(15);
 /// What is not fetched within this time is not waited for by anybody.
 const LIST_LIFETIME: Duration = Duration::from_mins(1);
 const LONGEST_LIST: isize = 10_000;
@@ -197,9 +199,11 @@ impl RedisBus {
 
     /// Receives the answers until dropped: without it every call times out.
     pub async fn run(self) {
+        let mut outage = Outage::default();
         loop {
+            let begun = Instant::now();
             if let Err(error) = self.receive().await {
-                warn!(error = chain(&error), "no answers are received");
+                outage.failed(begun, &error, "no answers are received");
             }
             sleep(RECONNECT).await;
         }
@@ -334,6 +338,28 @@ fn push<T: Serialize>(commands: &mut Pipeline, list: &str, entry: &T) {
     commands.cmd("RPUSH").arg(list).arg(text).ignore();
     commands.cmd("LTRIM").arg(list).arg(-LONGEST_LIST).arg(-1).ignore();
     commands.cmd("PEXPIRE").arg(list).arg(millis(LIST_LIFETIME)).ignore();
+}
+
+/// A connection that fails again and again: only the beginning of an outage is a warning.
+#[derive(Default)]
+struct Outage {
+    told: bool,
+}
+
+impl Outage {
+    /// Tells that a connection failed that was begun then.
+    fn failed(&mut self, begun: Instant, error: &RedisError, lost: &str) {
+        if self.begins(begun.elapsed()) {
+            warn!(error = chain(error), again_every = ?RECONNECT, "{lost}");
+        } else {
+            debug!(error = chain(error), "{lost}");
+        }
+    }
+
+    /// Whether an outage begins with the failure of a connection that held for so long.
+    fn begins(&mut self, held: Duration) -> bool {
+        !std::mem::replace(&mut self.told, true) || held >= STEADY
+    }
 }
 
 /// A connection for commands that block.

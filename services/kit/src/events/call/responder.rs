@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{Instrument as _, debug, info_span, warn};
 use uuid::Uuid;
 
-use super::{Call, RECONNECT, Refusal, Reply, blocking, list_of, next, push};
+use super::{Call, Outage, RECONNECT, Refusal, Reply, blocking, list_of, next, push};
 use crate::{
     cx::Cx,
     errors::{Kind, Problem, chain},
@@ -74,9 +74,11 @@ impl Responder {
     /// Answers until dropped. A question that is being answered then is asked again.
     pub async fn run<A: Answer>(self, answer: A) {
         let answer = Arc::new(answer);
+        let mut outage = Outage::default();
         loop {
+            let begun = Instant::now();
             if let Err(error) = self.serve(&answer).await {
-                warn!(address = self.address, error = chain(&error), "no questions are heard");
+                outage.failed(begun, &error, &format!("no questions to {} are heard", self.address));
             }
             sleep(RECONNECT).await;
         }

@@ -14,7 +14,7 @@ use redis::cmd;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Answer, Bus, BusError, Policy, Question, RedisBus, Responder};
+use super::{Answer, Bus, BusError, Outage, Policy, Question, RedisBus, Responder, STEADY};
 use crate::{
     cx::Cx,
     errors::{Kind, Problem},
@@ -203,4 +203,11 @@ async fn both_sides_outlive_a_redis_that_is_away() {
     assert!(matches!(failed, Err(BusError::Unreachable(_) | BusError::Timeout)), "{failed:?}");
     server.resume();
     eventually("questions are answered again", async || ask(&bus, "", SHORT).await.is_ok()).await;
+}
+
+#[test]
+fn an_outage_begins_once_and_again_after_a_connection_that_worked() {
+    let mut outage = Outage::default();
+    let begins = [SHORT, SHORT, STEADY, SHORT].map(|held| outage.begins(held));
+    assert_eq!(begins, [true, false, true, false]);
 }
