@@ -62,13 +62,13 @@ enum PathEdit {
 pub struct Mirror {
     /// Where the copies go.
     pub destination: Arc<str>,
-    percent: u32,
+    per_million: u32,
 }
 
 impl Mirror {
     /// Whether it gets a copy of this request, for which `random` was drawn.
     pub fn takes(&self, random: u32) -> bool {
-        random % 100 < self.percent
+        random % 1_000_000 < self.per_million
     }
 }
 
@@ -108,7 +108,11 @@ impl Filters {
                 Filter::Mirror(backend) if backend.destination.is_empty() => {}
                 Filter::Mirror(backend) => {
                     let destination = backend.destination.as_str().into();
-                    mirrors.push(Mirror { destination, percent: backend.weight });
+                    let per_million = match backend.per_million {
+                        0 => backend.weight.saturating_mul(10_000),
+                        said => said,
+                    };
+                    mirrors.push(Mirror { destination, per_million });
                 }
             }
         }

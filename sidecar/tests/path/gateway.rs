@@ -26,7 +26,7 @@ fn to_product(filters: Vec<v1::Filter>) -> v1::Route {
     v1::Route {
         name: "shop/products/0".into(),
         matches: vec![prefix("/api")],
-        backends: vec![v1::Backend { destination: DESTINATION.into(), weight: 1, filters: Vec::new() }],
+        backends: vec![v1::Backend { destination: DESTINATION.into(), weight: 1, ..Default::default() }],
         filters,
         ..Default::default()
     }

@@ -113,7 +113,7 @@ pub(super) fn backend(
             String::new()
         }
     };
-    v1::Backend { destination, weight, filters: Vec::new() }
+    v1::Backend { destination, weight, ..v1::Backend::default() }
 }
 
 fn mirrors(filters: &[v1::Filter], found: &mut BTreeSet<String>) {

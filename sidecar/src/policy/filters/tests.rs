@@ -123,12 +123,17 @@ fn what_would_break_the_answer_is_refused() {
 }
 
 #[test]
-fn mirrors_take_their_share_in_percent() {
-    let mirror = v1::Backend { destination: "shop/shadow:http".into(), weight: 5, ..Default::default() };
-    let filters = filters(vec![Filter::Mirror(mirror), Filter::Mirror(v1::Backend::default())]).unwrap();
-    let [mirror] = filters.mirrors() else { panic!("{:?}", filters.mirrors()) };
-    assert_eq!(&*mirror.destination, "shop/shadow:http");
-    assert_eq!((0..1_000).filter(|random| mirror.takes(*random)).count(), 50);
-    let share = |percent| Mirror { destination: "a".into(), percent };
-    assert!(!share(0).takes(0) && share(100).takes(99) && share(u32::MAX).takes(u32::MAX));
+fn mirrors_take_their_share() {
+    let mirror = |weight, per_million| {
+        let destination = "shop/shadow:http".into();
+        let backend = v1::Backend { destination, weight, per_million, ..Default::default() };
+        let filters = filters(vec![Filter::Mirror(backend), Filter::Mirror(v1::Backend::default())]).unwrap();
+        let [mirror] = filters.mirrors() else { panic!("{:?}", filters.mirrors()) };
+        assert_eq!(&*mirror.destination, "shop/shadow:http");
+        mirror.clone()
+    };
+    let taken = |mirror: Mirror| (0..3_000_000).filter(|random| mirror.takes(*random)).count();
+    assert_eq!(taken(mirror(5, 0)), 150_000);
+    assert_eq!(taken(mirror(1, 1_000)), 3_000);
+    assert!(!mirror(0, 0).takes(0) && mirror(100, 0).takes(999_999) && mirror(u32::MAX, 0).takes(u32::MAX));
 }

@@ -133,7 +133,7 @@ fn query_parameters_are_compared_decoded_and_the_first_decides() {
 
 #[test]
 fn requests_are_divided_by_weight() {
-    let backend = |name: &str, weight| v1::Backend { destination: name.into(), weight, filters: vec![] };
+    let backend = |name: &str, weight| v1::Backend { destination: name.into(), weight, ..Default::default() };
     let route = |backends| v1::Route { backends, ..route("weights", vec![]) };
     let table = table(vec![route(vec![backend("a", 1), backend("off", 0), backend("b", 3)])]);
     let at = |random| table.routes()[0].backend(random).unwrap().destination.as_deref().unwrap().to_owned();

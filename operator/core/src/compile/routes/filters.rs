@@ -65,13 +65,22 @@ pub(super) fn edit(modifier: &HeaderModifier) -> v1::HeaderEdit {
 
 /// A mirror; its weight is the share of requests in percent. None where nothing is mirrored.
 pub(super) fn mirror(world: &World, route: RouteView<'_>, mirror: &RequestMirror) -> Option<v1::Backend> {
-    let fraction = mirror.fraction.as_ref().map(|fraction| {
-        let denominator = fraction.denominator.unwrap_or(100).max(1);
-        (u64::from(fraction.numerator) * 100).div_ceil(denominator.into()).min(100)
-    });
-    let percent = mirror.percent.map(u64::from).or(fraction).unwrap_or(100);
-    let weight = u32::try_from(percent).unwrap_or(100);
-    (weight > 0).then(|| backend(world, route, &mirror.backend_ref, weight))
+    let (percent, per_million) = share(mirror);
+    let copied = || backend(world, route, &mirror.backend_ref, percent);
+    (percent > 0).then(|| v1::Backend { per_million, ..copied() })
+}
+
+/// The share of requests that is copied, in percent, and where that is rounded up, in millionths; at least one of them.
+fn share(mirror: &RequestMirror) -> (u32, u32) {
+    if let Some(percent) = mirror.percent {
+        return (percent.into(), 0);
+    }
+    let Some(fraction) = &mirror.fraction else { return (100, 0) };
+    let denominator = u64::from(fraction.denominator.unwrap_or(100).max(1));
+    let numerator = u64::from(fraction.numerator).min(denominator);
+    let of = |whole: u64| u32::try_from((numerator * whole).div_ceil(denominator)).unwrap_or(u32::MAX);
+    let is_whole = (numerator * 100).is_multiple_of(denominator);
+    (of(100), if is_whole { 0 } else { of(1_000_000) })
 }
 
 /// A filter of the wire.
@@ -81,7 +90,25 @@ pub(super) fn filter(filter: v1::filter::Filter) -> v1::Filter {
 
 #[cfg(test)]
 mod tests {
+    use weft_crds::gateway_meta::Fraction;
+
     use super::*;
+
+    #[test]
+    fn a_mirrors_share_is_told_as_exactly_as_it_is_said() {
+        let of = |percent, fraction: Option<(u32, Option<u32>)>| {
+            let fraction = fraction.map(|(numerator, denominator)| Fraction { numerator, denominator });
+            share(&RequestMirror { percent, fraction, ..RequestMirror::default() })
+        };
+        assert_eq!(of(None, None), (100, 0));
+        assert_eq!(of(Some(7), None), (7, 0));
+        assert_eq!(of(None, Some((5, None))), (5, 0));
+        assert_eq!(of(None, Some((1, Some(1_000)))), (1, 1_000));
+        assert_eq!(of(None, Some((1, Some(u32::MAX)))), (1, 1));
+        assert_eq!(of(None, Some((0, Some(3)))), (0, 0));
+        assert_eq!(of(None, Some((7, Some(3)))), (100, 0));
+        assert_eq!(of(None, Some((u32::MAX, Some(0)))), (100, 0));
+    }
 
     #[test]
     fn regular_expressions_are_bounded() {
