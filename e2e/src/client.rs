@@ -1,4 +1,5 @@
-//! Clients: one request per connection over HTTP/1.1 or HTTP/2, and raw bytes for what no client would send.
+//! Clients: one request per connection over HTTP/1.1 or HTTP/2, raw bytes for what no client would send, and
+//! the TLS of a client that a test brings itself.
 
 use std::net::SocketAddr;
 
@@ -6,6 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -120,4 +123,17 @@ pub async fn raw(addr: SocketAddr, bytes: &[u8]) -> String {
     let read = timeout(SOON, stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "the connection was not closed; got {}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A TLS client that trusts this one certificate and offers these protocols.
+pub fn trusting(certificate: &CertificateDer<'static>, alpn: &[&[u8]]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(weft_api::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config
 }

@@ -11,6 +11,7 @@
 
 pub mod apps;
 pub mod client;
+pub mod manifest;
 pub mod mesh;
 pub mod plot;
 pub mod tokens;

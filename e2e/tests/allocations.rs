@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use weft_e2e::manifest::service;
 use weft_e2e::mesh::Mesh;
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer};
 
@@ -79,14 +80,8 @@ fn a_request_allocates_no_more_than_it_did() {
 }
 
 fn manifests(issuer: &Issuer) -> String {
-    format!(
-        "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: product, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-  authentication:
+    let product = format!(
+        "  authentication:
     jwt:
     - issuer: {ISSUER}
       audiences: [{AUDIENCE}]
@@ -103,16 +98,10 @@ spec:
   resilience:
     timeout: 5s
     circuitBreaker: {{consecutiveFailures: 5, openFor: 60s}}
-  telemetry: {{tracing: {{sampling: 0.01}}}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: order, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-",
+  telemetry: {{tracing: {{sampling: 0.01}}}}",
         issuer.jwks()
-    )
+    );
+    service("product", &product) + &service("order", "")
 }
 
 const ANSWER: &[u8] =

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use weft_e2e::apps::http::HttpApp;
 use weft_e2e::client::{get, request, try_send};
 use weft_e2e::eventually;
+use weft_e2e::manifest::service;
 use weft_e2e::mesh::Mesh;
 
 const DESTINATION: &str = "shop/product:http";
@@ -123,27 +124,15 @@ async fn send_all(to: SocketAddr, seed: u64, client: usize) -> Vec<String> {
 }
 
 fn manifests(more: &str, version: u32) -> String {
-    format!(
-        "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: product, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-  resilience:
+    let product = format!(
+        "  resilience:
     timeout: {}ms
     circuitBreaker: {{consecutiveFailures: 8, openFor: 200ms, halfOpenRequests: 1}}
     outlierDetection: {{enabled: false}}
-{more}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: order, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-",
+{more}",
         1000 + version
-    )
+    );
+    service("product", &product) + &service("order", "")
 }
 
 /// A relay of TCP that can be made to misbehave.

@@ -8,43 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use weft_e2e::client::{request, send_http2};
+use weft_e2e::manifest::{gateway, http_route, service};
 use weft_e2e::mesh::Mesh;
 
 use crate::hygiene::{talk, until};
-
-const MANIFESTS: &str = "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: product, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: web, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: back, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: public, namespace: shop}
-spec:
-  gatewayClassName: weft
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: all, namespace: shop}
-spec:
-  parentRefs: [{name: public}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
-";
 
 /// Two answers before the final one, with fields that concern one hop.
 const EARLY: &[u8] =
@@ -91,7 +58,14 @@ async fn answer(mut stream: TcpStream, gate: Arc<Semaphore>) {
 /// A gateway before `web`, whose application is nothing but the outbound side of a sidecar that calls `product`.
 async fn path() -> (Mesh, Origin) {
     let origin = Origin::start().await;
-    let mut mesh = Mesh::new(MANIFESTS);
+    let manifests = [
+        service("product", ""),
+        service("back", ""),
+        service("web", ""),
+        gateway(&["{name: http, port: 8080, protocol: HTTP}"]),
+        http_route("  - {backendRefs: [{name: web, port: 80}]}"),
+    ];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("product-0", &[("http", origin.address)]);
     mesh.add("back-0", &[]);
     mesh.add("web-0", &[("http", mesh.outbound("back-0", "shop/product:http"))]);

@@ -17,6 +17,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use weft_e2e::apps::grpc::proto::Message;
 use weft_e2e::apps::grpc::proto::echo_client::EchoClient;
 use weft_e2e::apps::grpc::proto::echo_server::{Echo, EchoServer};
+use weft_e2e::manifest::{service, service_on};
 use weft_e2e::mesh::Mesh;
 use weft_e2e::{SOON, eventually};
 
@@ -109,22 +110,7 @@ struct Shop {
 }
 
 fn manifests(extra: &str) -> String {
-    format!(
-        "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: product, namespace: shop}}
-spec:
-  ports: [{{name: grpc, port: 80, targetPort: 8080, protocol: GRPC}}]
-{extra}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: order, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-"
-    )
+    service_on(("grpc", "GRPC"), "product", extra) + &service("order", "")
 }
 
 async fn shop(extra: &str) -> Shop {

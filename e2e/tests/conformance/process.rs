@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use weft_e2e::client::{get, try_send};
 use weft_e2e::eventually;
+use weft_e2e::manifest::secret;
 
 use crate::site::{self, Duplex};
 
@@ -39,11 +40,11 @@ impl Process {
     /// Starts it with these settings besides the usual ones; ready when this returns.
     pub(crate) async fn start(app: SocketAddr, settings: &[&str]) -> Self {
         let (folder, at) = (tempfile::tempdir().unwrap(), address());
-        let (secret, edge) = site::certificate();
+        let (secret, edge) = secret(site::HOST);
         let (manifests, state) = (folder.path().join("manifests"), folder.path().join("state"));
         fs::create_dir_all(&manifests).unwrap();
         fs::create_dir_all(&state).unwrap();
-        fs::write(manifests.join("shop.yaml"), format!("{}---\n{secret}", site::MANIFESTS)).unwrap();
+        fs::write(manifests.join("shop.yaml"), site::manifests() + &secret).unwrap();
         fs::write(state.join("instances.json"), instances(app, at).to_string()).unwrap();
         let log = |name: &str| File::create(folder.path().join(name)).unwrap();
         let spawn = |command: &mut Command, name: &str| {

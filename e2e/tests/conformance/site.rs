@@ -3,60 +3,33 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use base64::Engine;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_api::names::{ALPN_H2, ALPN_HTTP1};
-use weft_api::tls::{self, Identity};
+use weft_api::tls;
 use weft_e2e::apps::raw::RawApp;
+use weft_e2e::client::trusting;
+use weft_e2e::manifest::{gateway, http_route, secret, service};
 use weft_e2e::mesh::Mesh;
 
+/// What the gateway's certificate is for.
+pub(crate) const HOST: &str = "shop.example";
+
 /// Every kind of service there is here, and a gateway.
-pub(crate) const MANIFESTS: &str = "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: plain, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
-  mtls: {mode: Disabled}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: strict, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: open, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
-  mtls: {mode: Permissive}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: bare, namespace: shop}
-spec:
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
-  mtls: {mode: Permissive}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: public, namespace: shop}
-spec:
-  gatewayClassName: weft
-  listeners:
-  - {name: http, port: 8080, protocol: HTTP}
-  - {name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: all, namespace: shop}
-spec:
-  parentRefs: [{name: public}]
-  rules: [{backendRefs: [{name: bare, port: 80}]}]
-";
+pub(crate) fn manifests() -> String {
+    let plain = "{name: http, port: 8080, protocol: HTTP}";
+    let tls = "{name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}";
+    [
+        service("plain", "  mtls: {mode: Disabled}"),
+        service("strict", ""),
+        service("open", "  mtls: {mode: Permissive}"),
+        service("bare", "  mtls: {mode: Permissive}"),
+        gateway(&[plain, tls]),
+        http_route("  - {backendRefs: [{name: bare, port: 80}]}"),
+    ]
+    .concat()
+}
 
 /// Where requests come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +61,8 @@ pub(crate) struct Site {
 impl Site {
     /// A site whose every entry leads to this application.
     pub(crate) fn new(app: SocketAddr) -> Self {
-        let (secret, edge) = certificate();
-        let mut mesh = Mesh::new(&format!("{MANIFESTS}---\n{secret}"));
+        let (secret, edge) = secret(HOST);
+        let mut mesh = Mesh::new(&(manifests() + &secret));
         mesh.add_bare("bare-0", &[("http", app)]);
         mesh.add("plain-0", &[("http", app)]);
         mesh.add("strict-0", &[("http", app)]);
@@ -119,52 +92,25 @@ impl Site {
     pub(crate) async fn connect(&self, entry: Entry, http2: bool) -> Box<dyn Duplex> {
         let stream = TcpStream::connect(self.address(entry)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        let alpn: &[&[u8]] = &[if http2 { ALPN_H2 } else { ALPN_HTTP1 }];
         let (config, name) = match entry {
             Entry::Inbound | Entry::InboundPermissive | Entry::Outbound | Entry::Gateway => {
                 return Box::new(stream);
             }
-            Entry::InboundTls => (mutual(&self.mesh.identity("plain"), http2), "strict.shop.svc"),
-            Entry::GatewayTls => (trusting(&self.edge, http2), "shop.example"),
+            Entry::InboundTls => {
+                (tls::client_config(&self.mesh.identity("plain"), alpn).unwrap(), "strict.shop.svc")
+            }
+            Entry::GatewayTls => (trusting(&self.edge, alpn), HOST),
         };
         let name = ServerName::try_from(name).unwrap();
         Box::new(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
     }
 }
 
-fn mutual(identity: &Identity, http2: bool) -> rustls::ClientConfig {
-    let alpn: &[&[u8]] = if http2 { &[ALPN_H2] } else { &[ALPN_HTTP1] };
-    tls::client_config(identity, alpn).unwrap()
-}
-
-fn trusting(edge: &CertificateDer<'static>, http2: bool) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(edge.clone()).unwrap();
-    let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![if http2 { ALPN_H2 } else { ALPN_HTTP1 }.to_vec()];
-    config
-}
-
-/// A Secret with a certificate for the gateway, and that certificate.
-pub(crate) fn certificate() -> (String, CertificateDer<'static>) {
-    let certified = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
-    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-    let secret = format!(
-        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: edge, namespace: shop}}\n\
-         data: {{tls.crt: {}, tls.key: {}}}\n",
-        encode(certified.cert.pem()),
-        encode(certified.signing_key.serialize_pem())
-    );
-    (secret, certified.cert.der().clone())
-}
-
 /// One request over TLS, and its answer.
 pub(crate) async fn get_tls(stream: TcpStream, edge: &CertificateDer<'static>) -> std::io::Result<String> {
-    let name = ServerName::try_from("shop.example").unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(trusting(edge, false)));
+    let name = ServerName::try_from(HOST).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(trusting(edge, &[ALPN_HTTP1])));
     let mut tls = connector.connect(name, stream).await?;
     tls.write_all(b"GET / HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n").await?;
     let mut answer = String::new();
@@ -174,8 +120,8 @@ pub(crate) async fn get_tls(stream: TcpStream, edge: &CertificateDer<'static>) -
 
 /// What a client of the gateway says first.
 pub(crate) fn client_hello() -> Vec<u8> {
-    let config = Arc::new(trusting(&certificate().1, false));
-    let name = ServerName::try_from("shop.example").unwrap();
+    let config = Arc::new(trusting(&secret(HOST).1, &[ALPN_HTTP1]));
+    let name = ServerName::try_from(HOST).unwrap();
     let mut connection = rustls::ClientConnection::new(config, name).unwrap();
     let mut hello = Vec::new();
     connection.write_tls(&mut hello).unwrap();

@@ -1,9 +1,12 @@
 //! Authorization rules: by caller, request and claims; the rule is named where operators look and nowhere else.
 
+use weft_e2e::apps::http::HttpApp;
 use weft_e2e::client::{get, get_with_token, request, send};
+use weft_e2e::manifest::service;
+use weft_e2e::mesh::Mesh;
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer};
 
-use crate::{PRODUCT, order_and_product};
+use crate::{PRODUCT, order_and_product, product};
 
 #[tokio::test]
 async fn what_no_rule_allows_is_refused_under_deny() {
@@ -28,13 +31,8 @@ async fn another_service_is_refused() {
     default: Deny
     rules:
     - {name: users-only, from: {services: [user]}}";
-    let manifests = format!(
-        "{}---\napiVersion: weft.dev/v1alpha1\nkind: Microservice\nmetadata: {{name: user, namespace: shop}}\n\
-         spec: {{ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n",
-        crate::product(spec)
-    );
-    let app = weft_e2e::apps::http::HttpApp::start("product").await;
-    let mut mesh = weft_e2e::mesh::Mesh::new(&manifests);
+    let app = HttpApp::start("product").await;
+    let mut mesh = Mesh::new(&(product(spec) + &service("user", "")));
     mesh.add("product-0", &[("http", app.addr)]);
     mesh.add("order-0", &[]);
     mesh.add("user-0", &[]);

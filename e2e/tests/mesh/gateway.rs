@@ -7,32 +7,20 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_e2e::apps::http::HttpApp;
-use weft_e2e::client::{get, get_with_token, request, send};
+use weft_e2e::client::{get, get_with_token, request, send, trusting};
+use weft_e2e::manifest::{self, http_route, service};
 use weft_e2e::mesh::Mesh;
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer};
 
 use crate::product;
 
-const GATEWAY: &str = "\
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: public, namespace: shop}
-spec:
-  gatewayClassName: weft
-  listeners: [{name: http, port: 8080, protocol: HTTP}]
-";
-
-fn route(rules: &str) -> String {
-    format!(
-        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: shop, namespace: shop}}\n\
-         spec:\n  parentRefs: [{{name: public}}]\n  rules:\n{rules}\n"
-    )
-}
+/// The listener that most tests use.
+const PLAIN: &str = "{name: http, port: 8080, protocol: HTTP}";
 
 async fn gateway(extra: &str, rules: &str) -> (Mesh, HttpApp) {
     let app = HttpApp::start("product").await;
-    let mut mesh = Mesh::new(&format!("{}{GATEWAY}{}", product(extra), route(rules)));
+    let manifests = [product(extra), manifest::gateway(&[PLAIN]), http_route(rules)];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("product-0", &[("http", app.addr)]);
     mesh.add_gateway("public-0", &["http"]);
     (mesh, app)
@@ -88,13 +76,13 @@ async fn a_redirect_answers_without_a_backend() {
 
 #[tokio::test]
 async fn a_mirror_gets_a_copy_with_its_body_and_its_answer_is_nobodys() {
-    let copy = product("").replace("name: product", "name: shadow");
     let rules = "  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
     backendRefs: [{name: product, port: 80}]";
     let app = HttpApp::start("product").await;
     let shadow = HttpApp::start("shadow").await;
     shadow.answer_with(500);
-    let mut mesh = Mesh::new(&format!("{}---\n{copy}{GATEWAY}{}", product(""), route(rules)));
+    let manifests = [product(""), service("shadow", ""), manifest::gateway(&[PLAIN]), http_route(rules)];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("product-0", &[("http", app.addr)]);
     mesh.add("shadow-0", &[("http", shadow.addr)]);
     mesh.add_gateway("public-0", &["http"]);
@@ -162,12 +150,12 @@ async fn a_page_of_an_allowed_origin_gets_in_and_others_do_not() {
 
 #[tokio::test]
 async fn weights_split_the_traffic() {
-    let canary = product("").replace("name: product", "name: canary");
     let rules =
         "  - backendRefs: [{name: product, port: 80, weight: 80}, {name: canary, port: 80, weight: 20}]";
     let stable = HttpApp::start("product").await;
     let new = HttpApp::start("canary").await;
-    let mut mesh = Mesh::new(&format!("{}---\n{canary}{GATEWAY}{}", product(""), route(rules)));
+    let manifests = [product(""), service("canary", ""), manifest::gateway(&[PLAIN]), http_route(rules)];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("product-0", &[("http", stable.addr)]);
     mesh.add("canary-0", &[("http", new.addr)]);
     mesh.add_gateway("public-0", &["http"]);
@@ -215,30 +203,14 @@ async fn what_only_the_mesh_may_set_is_taken_from_clients_and_set_by_the_gateway
 
 #[tokio::test]
 async fn tls_is_terminated_with_the_certificate_of_the_secret() {
-    use base64::Engine;
-    let certified = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
-    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-    let secret = format!(
-        "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: edge, namespace: shop}}\n\
-         data: {{tls.crt: {}, tls.key: {}}}\n",
-        encode(certified.cert.pem()),
-        encode(certified.signing_key.serialize_pem())
-    );
-    let gateway = GATEWAY.replace(
-        "[{name: http, port: 8080, protocol: HTTP}]",
-        "[{name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}]",
-    );
+    let (secret, certificate) = manifest::secret("shop.example");
+    let listener = "{name: https, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}";
     let app = HttpApp::start("product").await;
-    let mut mesh = Mesh::new(&format!("{}{secret}{gateway}{}", product(""), route(ALL)));
+    let manifests = [product(""), secret, manifest::gateway(&[listener]), http_route(ALL)];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("product-0", &[("http", app.addr)]);
     mesh.add_gateway("public-0", &["https"]);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(weft_api::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = trusting(&certificate, &[]);
     let stream = TcpStream::connect(mesh.listener("public-0", "https")).await.unwrap();
     let name = ServerName::try_from("shop.example").unwrap();
     let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();

@@ -14,27 +14,12 @@ mod resilience;
 mod telemetry;
 
 use weft_e2e::apps::http::HttpApp;
+use weft_e2e::manifest::service;
 use weft_e2e::mesh::Mesh;
 
 /// A product service that order may call, and what a test adds to product's spec.
 fn product(extra: &str) -> String {
-    format!(
-        "\
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: product, namespace: shop}}
-spec:
-  ports:
-  - {{name: http, port: 80, targetPort: 8080, protocol: HTTP}}
-{extra}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {{name: order, namespace: shop}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
-"
-    )
+    service("product", extra) + &service("order", "")
 }
 
 /// Name of the destination that most tests call.

@@ -3,27 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::AlertDescription;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use weft_e2e::apps::http::HttpApp;
 use weft_e2e::apps::tls::TlsApp;
-use weft_e2e::client::get;
+use weft_e2e::client::{get, trusting};
+use weft_e2e::manifest::{self, gateway, http_route};
 use weft_e2e::mesh::Mesh;
 
-use crate::product;
-
-const GATEWAY: &str = "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: public, namespace: shop}
-spec:
-  gatewayClassName: weft
-  listeners: [{name: tls, port: 8443, protocol: TLS, tls: {mode: Passthrough}}]
-";
+const PASSTHROUGH: &str = "{name: tls, port: 8443, protocol: TLS, tls: {mode: Passthrough}}";
 
 /// A service that takes raw bytes.
 fn service(name: &str) -> String {
@@ -43,13 +35,14 @@ fn route(name: &str, hosts: &str, backends: &str) -> String {
 /// Two applications, each with a host of its own.
 async fn mail_and_files() -> (Mesh, TlsApp, TlsApp) {
     let (mail, files) = (TlsApp::echo("mail.example").await, TlsApp::echo("files.example").await);
-    let mut mesh = Mesh::new(&format!(
-        "{}{}{GATEWAY}{}{}",
-        service("mail").trim_start_matches("---\n"),
+    let manifests = [
+        service("mail"),
         service("files"),
+        gateway(&[PASSTHROUGH]),
         route("mail", "Mail.example", "{name: mail, port: 443}"),
         route("files", "\"*.example\"", "{name: files, port: 443}"),
-    ));
+    ];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("mail-0", &[("tls", mail.addr)]);
     mesh.add("files-0", &[("tls", files.addr)]);
     mesh.add_gateway("public-0", &["tls"]);
@@ -63,14 +56,7 @@ async fn connect(
     host: &str,
     trusted: &CertificateDer<'static>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(weft_api::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"imap".to_vec(), b"http/1.1".to_vec()];
+    let config = trusting(trusted, &[b"imap", b"http/1.1"]);
     let stream = TcpStream::connect(mesh.listener("public-0", listener)).await.unwrap();
     let name = ServerName::try_from(host.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
@@ -196,21 +182,18 @@ async fn on_one_port_tls_ends_for_one_host_and_goes_through_for_another() {
         text(certified.cert.pem()),
         text(certified.signing_key.serialize_pem())
     );
-    let gateway = GATEWAY.replace(
-        "[{name: tls, port: 8443, protocol: TLS, tls: {mode: Passthrough}}]",
-        "
-  - {name: https, port: 8443, protocol: HTTPS, hostname: \"*.example\", tls: {certificateRefs: [{name: edge}]}}
-  - {name: tls, port: 8443, protocol: TLS, hostname: mail.example, tls: {mode: Passthrough}}",
-    );
-    let requests = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop, namespace: shop}\n\
-                    spec: {parentRefs: [{name: public}], rules: [{backendRefs: [{name: product, port: 80}]}]}\n";
+    let ends = "{name: https, port: 8443, protocol: HTTPS, hostname: '*.example', tls: {certificateRefs: [{name: edge}]}}";
+    let passes = "{name: tls, port: 8443, protocol: TLS, hostname: mail.example, tls: {mode: Passthrough}}";
     let (mail, web) = (TlsApp::echo("mail.example").await, HttpApp::start("product").await);
-    let mut mesh = Mesh::new(&format!(
-        "{}{}{secret}{gateway}{requests}{}",
-        product(""),
+    let manifests = [
+        manifest::service("product", ""),
         service("mail"),
+        secret,
+        gateway(&[ends, passes]),
+        http_route("  - {backendRefs: [{name: product, port: 80}]}"),
         route("mail", "\"*.example\"", "{name: mail, port: 443}"),
-    ));
+    ];
+    let mut mesh = Mesh::new(&manifests.concat());
     mesh.add("mail-0", &[("tls", mail.addr)]);
     mesh.add("product-0", &[("http", web.addr)]);
     mesh.add_gateway("public-0", &["https", "tls"]);
@@ -229,7 +212,7 @@ async fn on_one_port_tls_ends_for_one_host_and_goes_through_for_another() {
     assert_eq!(get(mesh.page("public-0", "health"), "/ready").await.status, 200, "one socket serves both");
 
     // Without the first of them the other one keeps the socket.
-    mesh.apply(GATEWAY);
+    mesh.apply(&gateway(&[PASSTHROUGH]));
     connect(&mesh, "tls", "mail.example", &mail.certificate).await.unwrap();
     let error = connect(&mesh, "tls", "shop.test", certified.cert.der()).await.unwrap_err();
     assert_eq!(alert_of(&error), Some(AlertDescription::UnrecognisedName), "{error}");

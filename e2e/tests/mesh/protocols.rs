@@ -1,5 +1,7 @@
 //! Protocols through two proxies: HTTP/1.1, HTTP/2, gRPC in all kinds, WebSocket, TCP.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,16 +17,15 @@ use weft_e2e::apps::grpc::proto::echo_client::EchoClient;
 use weft_e2e::apps::tcp::{GREETING, TcpApp};
 use weft_e2e::apps::websocket::WebSocketApp;
 use weft_e2e::client::{request, send, send_http2};
+use weft_e2e::manifest::{service, service_on};
 use weft_e2e::mesh::Mesh;
 
 use crate::{PRODUCT, order_and_product, product};
 
-fn with_protocol(protocol: &str) -> String {
-    product("").replacen("protocol: HTTP}", &format!("protocol: {protocol}}}"), 1)
-}
-
-fn mesh_to(protocol: &str, app: std::net::SocketAddr) -> Mesh {
-    let mut mesh = Mesh::new(&with_protocol(protocol));
+/// Order calling a product of this protocol, with `extra` in its spec.
+fn mesh_to(protocol: &str, app: SocketAddr, extra: &str) -> Mesh {
+    let product = service_on(("http", protocol), "product", extra);
+    let mut mesh = Mesh::new(&(product + &service("order", "")));
     mesh.add("product-0", &[("http", app)]);
     mesh.add("order-0", &[]);
     mesh
@@ -74,7 +75,7 @@ async fn head_and_empty_answers_keep_the_connection_in_step() {
 
 async fn grpc() -> (Mesh, GrpcApp, EchoClient<Channel>) {
     let app = GrpcApp::start().await;
-    let mesh = mesh_to("GRPC", app.addr);
+    let mesh = mesh_to("GRPC", app.addr, "");
     let client = EchoClient::new(channel(&mesh).await);
     (mesh, app, client)
 }
@@ -123,11 +124,7 @@ async fn grpc_streams_pass_both_ways() {
 #[tokio::test]
 async fn a_refused_grpc_call_gets_a_grpc_status() {
     let app = GrpcApp::start().await;
-    let manifests =
-        with_protocol("GRPC").replacen("---", "  authorization: {default: Deny, rules: []}\n---", 1);
-    let mut mesh = Mesh::new(&manifests);
-    mesh.add("product-0", &[("http", app.addr)]);
-    mesh.add("order-0", &[]);
+    let mesh = mesh_to("GRPC", app.addr, "  authorization: {default: Deny, rules: []}");
     let status = EchoClient::new(channel(&mesh).await).unary(message("x")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(status.metadata().get("x-weft-reason").unwrap(), "forbidden");
@@ -136,15 +133,14 @@ async fn a_refused_grpc_call_gets_a_grpc_status() {
 #[tokio::test]
 async fn a_websocket_passes_and_survives_a_new_configuration() {
     let app = WebSocketApp::start().await;
-    let mut mesh = mesh_to("HTTP", app.addr);
+    let mut mesh = mesh_to("HTTP", app.addr, "");
     let url = format!("ws://{}/chat", mesh.outbound("order-0", PRODUCT));
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     for round in 0..5 {
         let text = format!("message {round}");
         socket.send(WsMessage::text(text.clone())).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap(), WsMessage::text(text));
-        let timeout = format!("  resilience: {{timeout: {}s}}\n---", round + 1);
-        mesh.apply(&with_protocol("HTTP").replacen("---", &timeout, 1));
+        mesh.apply(&product(&format!("  resilience: {{timeout: {}s}}", round + 1)));
         mesh.renew();
     }
     socket.close(None).await.unwrap();
@@ -153,7 +149,7 @@ async fn a_websocket_passes_and_survives_a_new_configuration() {
 #[tokio::test]
 async fn tcp_passes_with_half_close() {
     let app = TcpApp::echo().await;
-    let mesh = mesh_to("TCP", app.addr);
+    let mesh = mesh_to("TCP", app.addr, "");
     let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -165,7 +161,7 @@ async fn tcp_passes_with_half_close() {
 #[tokio::test]
 async fn a_server_that_speaks_first_is_heard_at_once() {
     let app = TcpApp::server_first().await;
-    let mesh = mesh_to("TCP", app.addr);
+    let mesh = mesh_to("TCP", app.addr, "");
     let mut stream = TcpStream::connect(mesh.outbound("order-0", PRODUCT)).await.unwrap();
     let mut greeting = vec![0; GREETING.len()];
     stream.read_exact(&mut greeting).await.unwrap();
