@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weft_e2e::apps::http::HttpApp;
+use weft_e2e::apps::listen;
 use weft_e2e::client::{get, request, try_send};
 use weft_e2e::eventually;
 use weft_e2e::manifest::service;
@@ -150,27 +151,13 @@ struct Weather {
 
 impl Network {
     async fn start(seed: u64, to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let weather = Arc::new(Weather {
             bad: AtomicBool::new(false),
             random: AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             harm: AtomicU64::new(0),
         });
-        let mut relay = JoinSet::new();
         let shared = Arc::clone(&weather);
-        relay.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                tokio::select! {
-                    accepted = listener.accept() => {
-                        let stream = accepted.unwrap().0;
-                        connections.spawn(carry(stream, to, Arc::clone(&shared)));
-                    }
-                    Some(_) = connections.join_next() => {}
-                }
-            }
-        });
+        let (address, relay) = listen(move |stream| carry(stream, to, Arc::clone(&shared))).await;
         Self { address, weather, _relay: relay }
     }
 

@@ -41,14 +41,8 @@ struct Service {
 impl GrpcApp {
     /// Starts on a free port of loopback.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let service = Service::default();
-        let server = tonic::transport::Server::builder().add_service(EchoServer::new(service.clone()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(
-            async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() },
-        );
+        let (addr, tasks) = serve(service.clone()).await;
         Self { addr, service, _tasks: tasks }
     }
 
@@ -56,6 +50,16 @@ impl GrpcApp {
     pub fn metadata(&self) -> Vec<MetadataMap> {
         self.service.metadata.lock().unwrap().clone()
     }
+}
+
+/// Serves these answers on a free port of loopback until the tasks are dropped.
+pub async fn serve(echo: impl Echo) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_service(EchoServer::new(echo));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
+    (addr, tasks)
 }
 
 impl Service {

@@ -16,8 +16,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use super::listen_at;
 
 /// What the application saw of a request; also the body of its answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,11 +65,9 @@ impl HttpApp {
 
     /// Starts at this address: to come back where it was.
     pub async fn start_at(name: &str, addr: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let state = Arc::new(State { name: name.to_owned(), ..State::default() });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&state)));
+        let shared = Arc::clone(&state);
+        let (addr, tasks) = listen_at(addr, move |stream| serve(stream, Arc::clone(&shared))).await;
         Self { addr, state, tasks }
     }
 
@@ -105,19 +105,6 @@ impl HttpApp {
     pub async fn stop(mut self) -> SocketAddr {
         self.tasks.shutdown().await;
         self.addr
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted.unwrap();
-                connections.spawn(serve(stream, Arc::clone(&state)));
-            }
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

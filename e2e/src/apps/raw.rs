@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::listen;
 use crate::eventually;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
@@ -38,22 +39,13 @@ struct Connection {
 impl RawApp {
     /// Starts on a free port of loopback.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             connections: Mutex::default(),
             answer: Mutex::default(),
             early: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, Arc::clone(&shared)));
-            }
-        });
+        let (addr, tasks) = listen(move |stream| serve(stream, Arc::clone(&shared))).await;
         Self { addr, state, _tasks: tasks }
     }
 

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use super::listen;
 
 /// What a server that speaks first says.
 pub const GREETING: &[u8] = b"220 ready\r\n";
@@ -28,16 +30,7 @@ impl TcpApp {
     }
 
     async fn start(greets: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(converse(stream, greets));
-            }
-        });
+        let (addr, tasks) = listen(move |stream| converse(stream, greets)).await;
         Self { addr, _tasks: tasks }
     }
 }

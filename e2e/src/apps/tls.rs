@@ -6,9 +6,11 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+use super::listen;
 
 /// A running TLS application.
 pub struct TlsApp {
@@ -34,17 +36,7 @@ impl TlsApp {
             .unwrap();
         config.alpn_protocols = vec![b"imap".to_vec(), b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let acceptor = acceptor.clone();
-                connections.spawn(converse(acceptor, stream));
-            }
-        });
+        let (addr, tasks) = listen(move |stream| converse(acceptor.clone(), stream)).await;
         Self { addr, certificate, _tasks: tasks }
     }
 }

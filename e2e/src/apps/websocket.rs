@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use super::listen;
 
 /// A running WebSocket application.
 pub struct WebSocketApp {
@@ -16,16 +18,7 @@ pub struct WebSocketApp {
 impl WebSocketApp {
     /// Starts on a free port of loopback.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(converse(stream));
-            }
-        });
+        let (addr, tasks) = listen(converse).await;
         Self { addr, _tasks: tasks }
     }
 }

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use weft_e2e::apps::listen;
 use weft_e2e::client::{request, send_http2};
 use weft_e2e::manifest::{gateway, http_route, service};
 use weft_e2e::mesh::Mesh;
@@ -27,17 +28,9 @@ struct Origin {
 
 impl Origin {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let may_answer = Arc::new(Semaphore::new(0));
         let gate = Arc::clone(&may_answer);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(answer(stream, Arc::clone(&gate)));
-            }
-        });
+        let (address, tasks) = listen(move |stream| answer(stream, Arc::clone(&gate))).await;
         Self { address, may_answer, _tasks: tasks }
     }
 }

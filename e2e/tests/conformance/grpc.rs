@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use weft_e2e::apps::grpc::proto::Message;
 use weft_e2e::apps::grpc::proto::echo_client::EchoClient;
-use weft_e2e::apps::grpc::proto::echo_server::{Echo, EchoServer};
+use weft_e2e::apps::grpc::proto::echo_server::Echo;
+use weft_e2e::apps::grpc::serve;
 use weft_e2e::manifest::{service, service_on};
 use weft_e2e::mesh::Mesh;
 use weft_e2e::{SOON, eventually};
@@ -114,11 +114,8 @@ fn manifests(extra: &str) -> String {
 }
 
 async fn shop(extra: &str) -> Shop {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, app) = (listener.local_addr().unwrap(), App::default());
-    let server = tonic::transport::Server::builder().add_service(EchoServer::new(app.clone()));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
+    let app = App::default();
+    let (address, tasks) = serve(app.clone()).await;
     let mut mesh = Mesh::new(&manifests(extra));
     mesh.add("product-0", &[("grpc", address)]);
     mesh.add("order-0", &[]);
