@@ -2,7 +2,7 @@
 //! what a request of a mesh meets switched on: JWT, authorization, breaker, metrics, traces of 1 %.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +10,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::process::{Child, Command};
 use weft_core::instances::{Instance, Instances, PortAddresses, Role};
+use weft_core::world::Name;
+use weft_e2e::mesh;
 use weft_e2e::tokens::{AUDIENCE, ISSUER, Issuer, now};
 
 use crate::rivals::{Origins, WORKERS, start};
@@ -224,22 +226,10 @@ fn ports(origins: &Origins, inside: &Inside) -> BTreeMap<String, PortAddresses> 
 }
 
 fn instance(service: &str, role: Role) -> Instance {
+    let (workload, name) = (Name::new("bench", service), format!("{service}-0"));
     Instance {
-        namespace: "bench".to_owned(),
-        service: service.to_owned(),
-        name: format!("{service}-0"),
-        role,
-        address: [127, 0, 0, 1].into(),
-        ports: BTreeMap::new(),
-        outbound: BTreeMap::new(),
-        listeners: BTreeMap::new(),
-        ready: true,
-        meshed: true,
-        zone: String::new(),
-        account: String::new(),
-        shared: false,
-        for_zones: Vec::new(),
         token_sha256: Sha256::digest(token(service)).map(|byte| format!("{byte:02x}")).as_slice().concat(),
+        ..mesh::instance(workload, &name, role, Ipv4Addr::LOCALHOST.into())
     }
 }
 

@@ -69,8 +69,7 @@ impl Mesh {
     /// Starts a sidecar beside an application: `instance` is `<service>-<n>` of the namespace `shop`, `apps` says where
     /// the application listens for each port name.
     pub fn add(&mut self, instance: &str, apps: &[(&str, SocketAddr)]) {
-        let service = instance.rsplit_once('-').expect("an instance is called <service>-<n>").0;
-        let mut new = blank(service, instance, Role::Service);
+        let mut new = in_shop(instance, Role::Service);
         for (index, (port, app)) in (0..).zip(apps) {
             let peers = SocketAddr::new(new.address, 15200 + index);
             new.ports.insert((*port).to_owned(), PortAddresses { app: *app, peers });
@@ -83,8 +82,7 @@ impl Mesh {
 
     /// Adds an instance without a proxy, which callers reach in plain text where its service permits that.
     pub fn add_bare(&mut self, instance: &str, apps: &[(&str, SocketAddr)]) {
-        let service = instance.rsplit_once('-').expect("an instance is called <service>-<n>").0;
-        let mut new = blank(service, instance, Role::Service);
+        let mut new = in_shop(instance, Role::Service);
         let addresses =
             apps.iter().map(|(port, app)| ((*port).to_owned(), PortAddresses { app: *app, peers: *app }));
         new.ports.extend(addresses);
@@ -95,9 +93,8 @@ impl Mesh {
 
     /// Starts the proxy of a Gateway of the namespace `shop`, with these listeners. Those of one port share an address.
     pub fn add_gateway(&mut self, instance: &str, listeners: &[&str]) {
-        let gateway = instance.rsplit_once('-').expect("an instance is called <gateway>-<n>").0;
-        let mut new = blank(gateway, instance, Role::Gateway);
-        let spec = &self.world.gateway(&Name::new("shop", gateway)).expect("the Gateway is there").spec;
+        let mut new = in_shop(instance, Role::Gateway);
+        let spec = &self.world.gateway(&Name::new("shop", &new.service)).expect("the Gateway is there").spec;
         let port = |name: &str| spec.listeners.iter().find(|listener| listener.name == name).map(|l| l.port);
         for (index, listener) in (0..).zip(listeners) {
             let first = (0..).zip(listeners).find(|(_, other)| port(other) == port(listener));
@@ -292,13 +289,19 @@ fn issue_at(ca: &Ca, id: &SpiffeId, at: i64, lifetime: Lifetime) -> Identity {
     }
 }
 
-fn blank(service: &str, name: &str, role: Role) -> Instance {
+fn in_shop(name: &str, role: Role) -> Instance {
+    let service = name.rsplit_once('-').expect("an instance is called <service>-<n>").0;
+    instance(Name::new("shop", service), name, role, address())
+}
+
+/// An instance that is ready and has a proxy, of which nothing else is said yet.
+pub fn instance(workload: Name, name: &str, role: Role, address: IpAddr) -> Instance {
     Instance {
-        namespace: "shop".to_owned(),
-        service: service.to_owned(),
+        namespace: workload.namespace,
+        service: workload.name,
         name: name.to_owned(),
         role,
-        address: address(),
+        address,
         ports: BTreeMap::new(),
         outbound: BTreeMap::new(),
         listeners: BTreeMap::new(),
