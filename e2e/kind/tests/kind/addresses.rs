@@ -7,7 +7,7 @@ use weft_e2e_kind::wait::eventually;
 use weft_e2e_kind::wire::Answer;
 use weft_e2e_kind::{ROLLOUT, SOON};
 
-use crate::apps::{expect, is, service, who};
+use crate::apps::{expect, is, pod, service, who};
 
 /// Each pod of a `StatefulSet` answers to its own name, with mutual TLS in force.
 pub(crate) async fn stateful_pods_are_reached_by_their_own_names(cx: Cx) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) async fn stateful_pods_are_reached_by_their_own_names(cx: Cx) -> Resu
 pub(crate) async fn server_may_speak_first(cx: Cx) -> Result<()> {
     let (mesh, outside) = tokio::try_join!(cx.meshed(), cx.plain())?;
     mesh.apply(&service("echo", 1, "")).await?;
-    outside.apply(PLAIN).await?;
+    outside.apply(&plain()).await?;
     let (caller, ()) = tokio::try_join!(mesh.caller("caller"), mesh.in_service("echo"))?;
     outside.ready_pod("plain").await?;
     greets(&caller, "echo:9000").await?;
@@ -62,7 +62,7 @@ pub(crate) async fn postgres_and_redis_are_reached_from_a_meshed_pod(cx: Cx) -> 
 /// What the mesh does not know is let out as it is: an external name, a Service of another namespace, a pod's address.
 pub(crate) async fn external_names_and_strangers_are_reached(cx: Cx) -> Result<()> {
     let (mesh, outside) = tokio::try_join!(cx.meshed(), cx.plain())?;
-    outside.apply(PLAIN).await?;
+    outside.apply(&plain()).await?;
     let elsewhere = format!(
         "\
 apiVersion: v1
@@ -111,17 +111,9 @@ async fn says(place: &Place, command: &[&str], expected: &str) -> Result<()> {
     .await
 }
 
-const PLAIN: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: plain, labels: {app: plain}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: app
-    image: $APP
-    args: [serve]
-    readinessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 1}
+/// A server outside of the mesh, and its Service.
+fn plain() -> String {
+    let service = "\
 ---
 apiVersion: v1
 kind: Service
@@ -130,6 +122,8 @@ spec:
   selector: {app: plain}
   ports: [{name: http, port: 8080}, {name: raw, port: 9000}]
 ";
+    pod("plain", "") + service
+}
 
 const STATEFUL: &str = "\
 apiVersion: v1

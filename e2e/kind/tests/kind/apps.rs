@@ -19,6 +19,45 @@ spec:
     )
 }
 
+/// A pod that runs the tests' server in its container `app`; `more` goes on where that ends.
+pub(crate) fn pod(name: &str, more: &str) -> String {
+    format!(
+        "\
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  terminationGracePeriodSeconds: 5
+  containers:
+  - name: app
+    image: $APP
+    args: [serve]
+    readinessProbe: {{httpGet: {{path: /health, port: 8080}}, periodSeconds: 1}}
+{more}"
+    )
+}
+
+/// The Service of pods that are not the operator's, and the Microservice that selects them; `more` goes below its spec.
+pub(crate) fn selecting(name: &str, more: &str) -> String {
+    format!(
+        "\
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Microservice
+metadata: {{name: {name}}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{{name: http, port: 80, targetPort: 8080, protocol: HTTP}}]
+{more}"
+    )
+}
+
 /// Labels of the pods of a Microservice that runs its own workload.
 pub(crate) fn labels(name: &str) -> String {
     format!("weft.dev/microservice={name}")

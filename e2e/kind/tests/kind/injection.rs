@@ -9,7 +9,7 @@ use weft_e2e_kind::runner::Cx;
 use weft_e2e_kind::space::{Space, has_proxy, is_ready, restarts, told};
 use weft_e2e_kind::wait::{Goal, one, until};
 
-use crate::apps::expect;
+use crate::apps::{expect, selecting};
 
 /// What the API server would make of a pod, the webhooks included.
 async fn as_admitted(space: &Space, metadata: &Value, host_network: bool) -> Result<Pod> {
@@ -81,7 +81,7 @@ pub(crate) async fn bad_annotations_refuse_the_pod(cx: Cx) -> Result<()> {
 /// Probes of every kind reach the application, say what it says, and need no hole in Strict.
 pub(crate) async fn probes_work_under_strict(cx: Cx) -> Result<()> {
     let mesh = cx.meshed().await?;
-    mesh.apply(PROBED).await?;
+    mesh.apply(&(PROBED.to_owned() + &selecting("probed", "  mtls: {mode: Strict}\n"))).await?;
     let pod = mesh.ready_pod("probed").await?;
     mesh.in_service("probed").await?;
     ensure!(restarts(&pod) == 0, "containers were restarted: {pod:?}");
@@ -118,17 +118,4 @@ spec:
     startupProbe: {httpGet: {path: /health, port: http}, periodSeconds: 1}
     readinessProbe: {grpc: {port: 8080}, periodSeconds: 1}
     livenessProbe: {tcpSocket: {port: http}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: probed}
-spec: {selector: {app: probed}, ports: [{name: http, port: 80, targetPort: 8080}]}
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: probed}
-spec:
-  selector: {app: probed}
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
-  mtls: {mode: Strict}
 ";

@@ -7,7 +7,7 @@ use weft_e2e_kind::runner::Cx;
 use weft_e2e_kind::wait::eventually;
 use weft_e2e_kind::{ROLLOUT, SOON};
 
-use crate::apps::{expect, is, service};
+use crate::apps::{expect, is, pod, selecting, service};
 
 /// Strict refuses a pod without identity; Permissive lets it in; members of the mesh pass either way.
 pub(crate) async fn plain_text_is_refused_under_strict_and_taken_under_permissive(cx: Cx) -> Result<()> {
@@ -37,7 +37,7 @@ pub(crate) async fn plain_text_is_refused_under_strict_and_taken_under_permissiv
 /// A capture on the server's interface shows TLS and not the payload; that it would show it is proved by plain text.
 pub(crate) async fn between_pods_goes_tls_and_no_payload(cx: Cx) -> Result<()> {
     let (mesh, outside) = tokio::try_join!(cx.meshed(), cx.plain())?;
-    mesh.apply(CAPTURED).await?;
+    mesh.apply(&(pod("echo", CAPTURE) + &selecting("echo", "  mtls: {mode: Permissive}\n"))).await?;
     let (friend, stranger, _) =
         tokio::try_join!(mesh.caller("friend"), outside.caller("stranger"), mesh.ready_pod("echo"))?;
     mesh.in_service("echo").await?;
@@ -74,36 +74,11 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-const CAPTURED: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: echo, labels: {app: echo}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: app
-    image: $APP
-    args: [serve]
-    readinessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 1}
-  - name: capture
+/// What sees the packets of a pod, beside the application.
+const CAPTURE: &str = "  - name: capture
     image: $TOOLS
     command: [tcpdump, -i, eth0, -U, -Z, root, -w, /capture/packets, tcp]
     securityContext: {runAsUser: 0, capabilities: {add: [NET_RAW]}}
     volumeMounts: [{name: capture, mountPath: /capture}]
   volumes: [{name: capture, emptyDir: {}}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: echo}
-spec:
-  selector: {app: echo}
-  ports: [{name: http, port: 80, targetPort: 8080}]
----
-apiVersion: weft.dev/v1alpha1
-kind: Microservice
-metadata: {name: echo}
-spec:
-  selector: {app: echo}
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: HTTP}]
-  mtls: {mode: Permissive}
 ";
