@@ -3,20 +3,18 @@
 use std::fmt::Debug;
 
 use anyhow::{Result, ensure};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use weft_crds::Microservice;
 use weft_e2e_kind::ROLLOUT;
 use weft_e2e_kind::command::run;
 use weft_e2e_kind::runner::Cx;
-use weft_e2e_kind::space::Space;
 use weft_e2e_kind::wait::{Goal, one, until};
 
 use crate::apps::{labels, service};
@@ -56,21 +54,21 @@ pub(crate) async fn objects_belong_to_the_microservice_and_go_with_it(cx: Cx) ->
     mesh.apply(SCALED).await?;
     mesh.apply(FOREIGN).await?;
     let uid = mesh.api::<Microservice>().get("echo").await?.uid().unwrap_or_default();
-    owned::<ServiceAccount>(&mesh, &uid).await?;
-    owned::<Service>(&mesh, &uid).await?;
-    owned::<Deployment>(&mesh, &uid).await?;
-    let budget = owned::<PodDisruptionBudget>(&mesh, &uid).await?;
-    let scaler = owned::<HorizontalPodAutoscaler>(&mesh, &uid).await?;
+    owned(&mesh.api::<ServiceAccount>(), &uid).await?;
+    owned(&mesh.api::<Service>(), &uid).await?;
+    owned(&mesh.api::<Deployment>(), &uid).await?;
+    let budget = owned(&mesh.api::<PodDisruptionBudget>(), &uid).await?;
+    let scaler = owned(&mesh.api::<HorizontalPodAutoscaler>(), &uid).await?;
     let bounds = scaler.spec.map(|spec| (spec.min_replicas, spec.max_replicas));
     ensure!(bounds == Some((Some(1), 5)), "the autoscaler's bounds are {bounds:?}");
     ensure!(budget.spec.is_some_and(|spec| spec.min_available.is_some()), "the budget keeps nothing");
 
     mesh.api::<Microservice>().delete("echo", &DeleteParams::default()).await?;
-    gone::<Deployment>(&mesh).await?;
-    gone::<Service>(&mesh).await?;
-    gone::<ServiceAccount>(&mesh).await?;
-    gone::<HorizontalPodAutoscaler>(&mesh).await?;
-    gone::<PodDisruptionBudget>(&mesh).await?;
+    gone(&mesh.api::<Deployment>()).await?;
+    gone(&mesh.api::<Service>()).await?;
+    gone(&mesh.api::<ServiceAccount>()).await?;
+    gone(&mesh.api::<HorizontalPodAutoscaler>()).await?;
+    gone(&mesh.api::<PodDisruptionBudget>()).await?;
     mesh.pods(&labels("echo"), 0).await?;
     mesh.api::<ConfigMap>().get("echo").await?;
     mesh.api::<Service>().get("echo-by-hand").await?;
@@ -131,23 +129,19 @@ pub(crate) async fn scaling_by_hand_is_respected_under_an_autoscaler(cx: Cx) -> 
 
     let fixed = json!({"spec": {"workload": {"autoscaling": null, "replicas": 1}}});
     mesh.patch_microservice("echo", fixed).await?;
-    gone::<HorizontalPodAutoscaler>(&mesh).await?;
+    gone(&mesh.api::<HorizontalPodAutoscaler>()).await?;
     mesh.pods(&labels("echo"), 1).await?;
     Ok(())
 }
 
 /// The object of this kind called like the Microservice, once it belongs to it.
-async fn owned<K>(space: &Space, uid: &str) -> Result<K>
+async fn owned<K>(api: &Api<K>, uid: &str) -> Result<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let what = format!("{} {}/echo belongs to the Microservice", K::kind(&()), space.name);
-    until(&space.api::<K>(), Goal::named(&what, "echo", ROLLOUT), |seen| {
+    let what =
+        format!("{} {}/echo belongs to the Microservice", K::kind(&()), api.namespace().unwrap_or_default());
+    until(api, Goal::named(&what, "echo", ROLLOUT), |seen| {
         let object = one(seen)?;
         let owners = object.owner_references();
         let belongs = owners.iter().any(|owner| owner.uid == uid && owner.kind == "Microservice");
@@ -160,17 +154,12 @@ where
     .await
 }
 
-async fn gone<K>(space: &Space) -> Result<()>
+async fn gone<K>(api: &Api<K>) -> Result<()>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let what = format!("{} {}/echo is gone", K::kind(&()), space.name);
-    until(&space.api::<K>(), Goal::named(&what, "echo", ROLLOUT), |seen| {
+    let what = format!("{} {}/echo is gone", K::kind(&()), api.namespace().unwrap_or_default());
+    until(api, Goal::named(&what, "echo", ROLLOUT), |seen| {
         if seen.is_empty() { Ok(()) } else { Err("it is there".to_owned()) }
     })
     .await
