@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
@@ -16,7 +16,7 @@ use weft_e2e::apps::grpc::proto::Message;
 use weft_e2e::apps::grpc::proto::echo_client::EchoClient;
 use weft_e2e::apps::tcp::{GREETING, TcpApp};
 use weft_e2e::apps::websocket::WebSocketApp;
-use weft_e2e::client::{request, send, send_http2};
+use weft_e2e::client::{get, request, send, send_http2};
 use weft_e2e::manifest::{service, service_on};
 use weft_e2e::mesh::Mesh;
 
@@ -166,4 +166,39 @@ async fn a_server_that_speaks_first_is_heard_at_once() {
     let mut greeting = vec![0; GREETING.len()];
     stream.read_exact(&mut greeting).await.unwrap();
     assert_eq!(greeting, GREETING);
+}
+
+#[tokio::test]
+async fn an_instance_of_a_raw_port_is_ejected_by_failures_in_a_row_and_that_is_shown() {
+    let extra = "  mtls: {mode: Permissive}
+  resilience: {outlierDetection: {consecutiveFailures: 2, eject: 1h, maxEjectedPercent: 100}}";
+    let product = service_on(("http", "TCP"), "product", extra);
+    let mut mesh = Mesh::new(&(product + &service("order", "")));
+    // No client's own address, so that nobody else gets the port while nothing listens there.
+    let app = TcpListener::bind("127.77.0.1:0").await.unwrap();
+    let place = app.local_addr().unwrap();
+    mesh.add_bare("product-0", &[("http", place)]);
+    mesh.add("order-0", &[]);
+    let (outbound, page) = (mesh.outbound("order-0", PRODUCT), mesh.page("order-0", "metrics"));
+    let fails = async || {
+        let mut stream = TcpStream::connect(outbound).await.unwrap();
+        stream.read_u8().await.expect_err("the connection is closed");
+    };
+    let ejected = async || {
+        let text = get(page, "/metrics").await.text();
+        let line = text.lines().find(|line| line.starts_with("weft_endpoints_ejected{")).unwrap_or_default();
+        line.ends_with(" 1")
+    };
+
+    drop(app);
+    fails().await;
+    let app = TcpListener::bind(place).await.unwrap();
+    let mut stream = TcpStream::connect(outbound).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(app.accept().await.unwrap().0.read_u8().await.unwrap(), b'x');
+    drop((app, stream));
+    fails().await;
+    assert!(!ejected().await, "it has served between the two failures");
+    fails().await;
+    assert!(ejected().await);
 }

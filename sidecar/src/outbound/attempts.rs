@@ -208,11 +208,8 @@ impl Run<'_> {
         let Try { picked, permit, since, span } = this;
         span.end(&sent);
         self.cx.endpoint = Some(picked.endpoint().address());
-        let outcome = match &sent {
-            Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
-            Err(failure) => failure.outcome,
-        };
-        self.judge(&picked, outcome, since);
+        let outcome = outcome(&sent);
+        judge(self.worker, self.destination, &picked, (outcome, since));
         let result = match sent {
             Ok((answer, connection)) => {
                 let permit = self.record_now(permit, outcome, &answer);
@@ -254,7 +251,7 @@ impl Run<'_> {
     /// One of several attempts has failed; others are under way.
     pub(super) fn fail(&self, this: Try, sent: &Sent, outcome: Outcome) {
         this.span.end(sent);
-        self.judge(&this.picked, outcome, this.since);
+        judge(self.worker, self.destination, &this.picked, (outcome, this.since));
         self.record(this.permit, outcome);
     }
 
@@ -276,20 +273,6 @@ impl Run<'_> {
         balancer
             .pick(&ask, now)
             .ok_or_else(|| Reject::new(Reason::NoEndpoints).because(&*self.destination.name))
-    }
-
-    fn judge(&self, picked: &Picked, outcome: Outcome, since: Instant) {
-        let now = Instant::now();
-        picked.answered(outcome, now.saturating_duration_since(since), now);
-        let Some(outlier) = &self.destination.outlier else { return };
-        let balancer = &self.destination.balancer;
-        let ejection = picked.endpoint().ejection();
-        if let Some(time) = outlier.record(ejection, outcome, now, || balancer.peers(now)) {
-            let endpoint = picked.endpoint();
-            warn!(destination = %self.destination.name, instance = %endpoint.instance(), ?time, "endpoint ejected");
-            let metrics = self.destination.metrics(self.direction(), &self.worker.shared.telemetry.metrics);
-            metrics.ejected(balancer.peers(now).ejected);
-        }
     }
 
     /// Records an answer, unless its outcome is still to come: gRPC says it in the trailers.
@@ -315,6 +298,34 @@ impl Run<'_> {
 
     fn direction(&self) -> Direction {
         self.worker.shared.direction()
+    }
+}
+
+/// How an attempt ended, as policies see it.
+pub(super) fn outcome(sent: &Sent) -> Outcome {
+    match sent {
+        Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
+        Err(failure) => failure.outcome,
+    }
+}
+
+/// Tells balancing and outlier detection how an attempt ended that began at this time, and log and metric of an ejection
+/// that follows. So too for raw connections, whose attempts are to connect.
+pub(super) fn judge(
+    worker: &Worker,
+    destination: &Destination,
+    picked: &Picked,
+    (outcome, since): (Outcome, Instant),
+) {
+    let now = Instant::now();
+    picked.answered(outcome, now.saturating_duration_since(since), now);
+    let Some(outlier) = &destination.outlier else { return };
+    let balancer = &destination.balancer;
+    let endpoint = picked.endpoint();
+    if let Some(time) = outlier.record(endpoint.ejection(), outcome, now, || balancer.peers(now)) {
+        warn!(destination = %destination.name, instance = %endpoint.instance(), ?time, "endpoint ejected");
+        let metrics = destination.metrics(worker.shared.direction(), &worker.shared.telemetry.metrics);
+        metrics.ejected(balancer.peers(now).ejected);
     }
 }
 

@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::attempts::{Run, Sent, Try, speaks, target, timed_out};
+use super::attempts::{Run, Sent, Try, outcome, speaks, target, timed_out};
 use crate::http::deadline;
-use crate::policy::outcome::{Health, Outcome};
+use crate::policy::outcome::Health;
 use crate::policy::retry::Hedge;
 
 /// One attempt under way: its place in the list, how it ended, and when it was handed to a connection.
@@ -68,12 +68,5 @@ fn fly(run: &Run<'_>, index: usize, this: &Try, until: Instant) -> impl Future<O
     async move {
         let sent = outgoing.send(&worker, target(&destination, &endpoint), speaks).await;
         (index, sent, outgoing.sent())
-    }
-}
-
-fn outcome(sent: &Sent) -> Outcome {
-    match sent {
-        Ok((answer, _)) => Outcome::answered(answer.status(), answer.headers()),
-        Err(failure) => failure.outcome,
     }
 }

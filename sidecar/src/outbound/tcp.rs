@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
-use super::attempts::target;
+use super::attempts::{judge, target};
 use super::destination::{Found, Way, find};
 use crate::config::snapshot::{Destination, Pinned};
 use crate::cx::ConnCx;
@@ -79,22 +80,19 @@ pub async fn to(
             pinned_to.or_else(|| destination.balancer.pick(&ask, started)).ok_or(Reason::NoEndpoints)?;
         raw.endpoint = Some(picked.endpoint().address());
         let connected = worker.pool.tcp(worker, target(destination, picked.endpoint())).await;
-        let now = Instant::now();
+        let outcome =
+            if connected.is_ok() { Outcome::Status(StatusCode::OK) } else { Outcome::ConnectFailed };
+        judge(worker, destination, &picked, (outcome, started));
         let error = match connected {
             Ok(upstream) => {
-                picked.answered(Outcome::Status(http::StatusCode::OK), now - started, now);
                 copy(raw, stream, upstream, destination.stream_idle_timeout).await;
                 return Ok(());
             }
             Err(error) => error,
         };
-        picked.answered(Outcome::ConnectFailed, now - started, now);
-        if let Some(outlier) = &destination.outlier {
-            let peers = || destination.balancer.peers(now);
-            outlier.record(picked.endpoint().ejection(), Outcome::ConnectFailed, now, peers);
-        }
         tried.push(picked.index());
-        if pinned.is_some() || tried.len() >= ATTEMPTS || !destination.balancer.has_others(&tried, now) {
+        let others = || destination.balancer.has_others(&tried, Instant::now());
+        if pinned.is_some() || tried.len() >= ATTEMPTS || !others() {
             return Err(Reject::from(&error));
         }
     }
